@@ -1,0 +1,1 @@
+"""Graph passes over torch.fx: find, prove and remove the dead BHSD prefix cache."""
