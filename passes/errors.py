@@ -3,3 +3,7 @@
 
 class DeadkvError(Exception):
     """Something the user gave cannot be used. The message says what, where and what to do."""
+
+
+class PruneVerificationError(DeadkvError):
+    """A pruned graph is not provably the graph it came from. The message names the offending path."""

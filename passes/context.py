@@ -1,0 +1,35 @@
+"""What the caller knows of a token-generation graph that the graph itself may not show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TkgContext:
+    """Facts about the graph and the configuration it was traced under. None means: not known, ask the graph.
+
+    Attributes:
+        pools: names of the block-cache pools, as parameters (fully qualified) or as inputs, in the order
+            K of layer 0, V of layer 0, K of layer 1, ...
+        block_table: name of the input that holds the active block table.
+        token_generation: the graph is a token-generation (TKG) graph, not context encoding.
+        prefix_caching: NxDI's `is_prefix_caching`.
+        block_kv_layout: NxDI's `is_block_kv_layout`.
+        block_tkg_attention: NxDI's `attn_block_tkg_nki_kernel_enabled`.
+        kv_cache_quantization: NxDI's `kv_cache_quant` or `kv_quant_config`.
+        chunked_or_windowed_attention: chunked attention, chunked prefill or a sliding window.
+        seq_ids_mask_cache_update: `apply_seq_ids_mask` together with the in-kernel cache update.
+        block_cache_manager: the model's cache manager is the block manager (not flat, not data parallel).
+    """
+
+    pools: tuple[str, ...] = ()
+    block_table: str | None = None
+    token_generation: bool | None = None
+    prefix_caching: bool | None = None
+    block_kv_layout: bool | None = None
+    block_tkg_attention: bool | None = None
+    kv_cache_quantization: bool | None = None
+    chunked_or_windowed_attention: bool | None = None
+    seq_ids_mask_cache_update: bool | None = None
+    block_cache_manager: bool | None = None

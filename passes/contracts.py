@@ -1,0 +1,163 @@
+"""Read-set contracts: which operands an opaque operator reads and writes, as a function of its static arguments.
+
+No compiler looks inside an opaque kernel, so every operand of one looks live. A contract says what the kernel's
+author knows: "with a block table given, `k_prior` is not read". A contract that nobody registered is never assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from passes.errors import DeadkvError
+from passes.ops.schema import Call
+
+Bound = Mapping[str, Any]
+Operands = Collection[str] | Callable[[Bound], Collection[str]]
+
+
+@dataclass(frozen=True)
+class EmptyTensor:
+    """A stand-in tensor with uninitialized elements, of the unread operand's own dtype and device."""
+
+    shape: tuple[int, ...] = (0,)
+
+
+StandIn = str | EmptyTensor | None
+"""What may stand for an unread operand: another operand of the same call (by name), an empty tensor, or None."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one operator reads and writes.
+
+    Attributes:
+        op: qualified operator name, `namespace::name`, for all its overloads.
+        reads: names of the operands whose elements it reads, or a function of the bound arguments that yields them.
+        writes: the same for operands that it writes in place. None: the schema's alias annotations hold.
+        stand_in: what an unread operand is replaced by, per operand name. An operand whose schema type is Optional
+            needs no entry: it becomes None.
+    """
+
+    op: str
+    reads: Operands
+    writes: Operands | None = None
+    stand_in: Mapping[str, StandIn] = field(default_factory=dict)
+
+    def operands_read(self, call: Call) -> frozenset[str]:
+        """Names of the operands that `call` reads. Raises DeadkvError for a name that the operator does not have."""
+        return self._names(self.reads, call, "reads")
+
+    def operands_written(self, call: Call) -> frozenset[str]:
+        """Names of the operands that `call` writes. Raises DeadkvError for an unknown name."""
+        if self.writes is None:
+            return schema_writes(call)
+        return self._names(self.writes, call, "writes")
+
+    def _names(self, operands: Operands, call: Call, what: str) -> frozenset[str]:
+        names = frozenset(operands(call.bound) if callable(operands) else operands)
+        if unknown := sorted(names - call.bound.keys()):
+            known = ", ".join(call.bound)
+            raise DeadkvError(f"contract of {self.op}: `{what}` names unknown operand {unknown[0]!r}; it has {known}")
+        return names
+
+
+def schema_writes(call: Call) -> frozenset[str]:
+    """Operands that the schema of `call` marks as written, such as `Tensor(a!) K_cache`."""
+    arguments = [a for overload in call.overloads for a in overload._schema.arguments]
+    return frozenset(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
+
+
+@dataclass
+class Contracts:
+    """A table of contracts: by qualified name, then by the bare names that are known whatever their namespace."""
+
+    by_op: dict[str, Contract] = field(default_factory=dict)
+    by_base_name: dict[str, Contract] = field(default_factory=dict)
+
+    def find(self, call: Call | None) -> Contract | None:
+        """The contract of the operator that `call` calls, or None."""
+        if call is None:
+            return None
+        return self.by_op.get(call.op) or self.by_base_name.get(call.base_name)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A registered contract. As a context manager it withdraws the contract at the end of the block."""
+
+    contract: Contract
+    table: Contracts
+    previous: Contract | None
+
+    def remove(self) -> None:
+        """Withdraws the contract and restores the one it replaced, if any."""
+        if self.previous is None:
+            self.table.by_op.pop(self.contract.op, None)
+        else:
+            self.table.by_op[self.contract.op] = self.previous
+
+    def __enter__(self) -> Contract:
+        return self.contract
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+def register_contract(
+    op: str,
+    *,
+    reads: Operands,
+    writes: Operands | None = None,
+    stand_in: Mapping[str, StandIn] | None = None,
+) -> Registration:
+    """Declares what the operator `op` ("namespace::name") reads and writes. A later contract replaces an earlier one.
+
+    `reads` and `writes` are sets of operand names, or functions of `bound`, which maps every argument name of the
+    schema to its FX node or constant, defaults filled in. Without `writes` the schema's alias annotations hold.
+
+    Raises:
+        DeadkvError: `op` is no qualified name.
+    """
+    namespace, _, name = op.partition("::")
+    if not namespace or not name.replace(".", "").isidentifier():
+        raise DeadkvError(f"contract for {op!r}: give the operator as 'namespace::name'")
+    contract = Contract(op, reads, writes, dict(stand_in or {}))
+    registration = Registration(contract, DEFAULT_CONTRACTS, DEFAULT_CONTRACTS.by_op.get(op))
+    DEFAULT_CONTRACTS.by_op[op] = contract
+    return registration
+
+
+# An operand of the NKI kernel attention_block_tkg that is unread while a static switch is off
+# (nki-library, attention_block_tkg.py: each block is guarded by the switch named here).
+_SWITCHED_OPERANDS: Mapping[str, str] = {
+    "kv_cache_update_idx": "update_cache",
+    "rmsnorm_X_gamma": "rmsnorm_X_enabled",
+    "rmsnorm_QK_pre_rope_W_Q": "rmsnorm_QK_pre_rope_enabled",
+    "rmsnorm_QK_pre_rope_W_K": "rmsnorm_QK_pre_rope_enabled",
+    "rmsnorm_QK_post_rope_W_Q": "rmsnorm_QK_post_rope_enabled",
+    "rmsnorm_QK_post_rope_W_K": "rmsnorm_QK_post_rope_enabled",
+}
+
+
+def _block_tkg_reads(bound: Bound) -> frozenset[str]:
+    switched_off = {name for name, switch in _SWITCHED_OPERANDS.items() if bound.get(switch) is False}
+    return frozenset(bound.keys() - switched_off)
+
+
+def _block_tkg_writes(bound: Bound) -> frozenset[str]:
+    if bound.get("update_cache") is False:
+        return frozenset()
+    return frozenset({"K_cache", "V_cache"} & bound.keys())
+
+
+ATTENTION_BLOCK_TKG = "attention_block_tkg"
+"""Name of the block-TKG attention kernel in nki-library, whose operands are known by name in every namespace."""
+
+DEFAULT_CONTRACTS = Contracts(
+    by_base_name={ATTENTION_BLOCK_TKG: Contract(f"*::{ATTENTION_BLOCK_TKG}", _block_tkg_reads, _block_tkg_writes)}
+)

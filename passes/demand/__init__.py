@@ -1,0 +1,1 @@
+"""Backward demand: what the consumers of each value still need of it."""

@@ -1,0 +1,159 @@
+"""What a call does besides computing its result: storage it writes, storage its result may share, other effects.
+
+Facts come from the operator's schema where the schema can be trusted and from the tables below where it is known
+to be silent. `Node.is_impure` is not asked: it calls every `call_method` pure (pytorch issue 68301), so plain
+dead-code elimination deletes a live `cache.copy_(x)` whose result is unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from passes import metadata
+from passes.ops.names import GETATTR, GETITEM, SETITEM
+from passes.ops.schema import Call, operand_nodes
+
+TRUSTED_NAMESPACES = frozenset({"aten", "prims", "python"})
+"""Operators whose schema tells the truth about writes. A custom operator needs a contract to be believed."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of one call.
+
+    Attributes:
+        reason: why the call must stay whatever happens to its result ("draws random numbers"), or None.
+        opaque: nothing is known of the call: it may keep, share and write everything it is given.
+        writes: operands whose storage the call writes.
+        aliases: operands whose storage the result may share.
+    """
+
+    reason: str | None = None
+    opaque: bool = False
+    writes: tuple[Node, ...] = ()
+    aliases: tuple[Node, ...] = ()
+
+
+def effects(call: Call | None) -> Effects:
+    """Effects of `call`; the worst is assumed of None, of unlisted Python functions and of custom operators."""
+    if call is None or call.op.split("::")[0] not in TRUSTED_NAMESPACES:
+        return _opaque("has no contract")
+    if (special := _PYTHON_EFFECTS.get(call.op)) is not None:
+        return special(call)
+    if not call.overloads or any(torch.Tag.inplace_view in overload.tags for overload in call.overloads):
+        return _opaque("changes a tensor in a way that is not modelled")
+    return Effects(_reason(call), False, _written(call), _aliased(call))
+
+
+def opaque_effects(call: Call | None, node: Node) -> Effects:
+    """Effects with every operand of an opaque call counted as written and shared."""
+    found = effects(call)
+    if not found.opaque:
+        return found
+    operands = tuple(node.all_input_nodes)
+    return Effects(found.reason, True, operands, operands)
+
+
+def _opaque(reason: str) -> Effects:
+    return Effects(reason=reason, opaque=True)
+
+
+def _reason(call: Call) -> str | None:
+    if call.base_name.startswith(("_assert", "sym_constrain_range", "_functional_assert")):
+        return "asserts a condition at run time"
+    random = any(torch.Tag.nondeterministic_seeded in overload.tags for overload in call.overloads)
+    return "draws random numbers" if random and not _draws_nothing(call) else None
+
+
+def _draws_nothing(call: Call) -> bool:
+    is_off = _RANDOM_SWITCHED_OFF.get(call.base_name)
+    return is_off is not None and is_off(call.bound)
+
+
+_RANDOM_SWITCHED_OFF: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "dropout": lambda bound: bound.get("train", True) is False or bound.get("p", 0.5) == 0,
+    "scaled_dot_product_attention": lambda bound: bound.get("dropout_p", 1) == 0,
+}
+
+
+def _written(call: Call) -> tuple[Node, ...]:
+    names = [a.name for overload in call.overloads for a in overload._schema.arguments if _is_write(a)]
+    if call.overload is None:
+        names = ["self"] if call.bound.get("inplace") else ["weight"] if call.bound.get("max_norm") else []
+    return tuple(node for name in dict.fromkeys(names) for node in operand_nodes(call.bound.get(name)))
+
+
+def _is_write(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def _aliased(call: Call) -> tuple[Node, ...]:
+    names: dict[str, None] = {}
+    for overload in call.overloads:
+        names.update(dict.fromkeys(_shared_arguments(overload)))
+    return tuple(node for name in names for node in operand_nodes(call.bound.get(name)))
+
+
+def _shared_arguments(overload: OpOverload) -> list[str]:
+    schema = overload._schema
+    name = schema.name.rsplit("::", 1)[-1]
+    annotated = [a.name for a in schema.arguments if a.alias_info is not None]
+    if any(r.alias_info is not None for r in schema.returns):
+        return annotated
+    if name in _SILENT_ALIASES or (_is_composite(overload) and name not in _FRESH_COMPOSITES):
+        return [a.name for a in schema.arguments]
+    return []
+
+
+def _is_composite(overload: OpOverload) -> bool:
+    """A composite operator runs other operators, so it may hand back an operand although its schema is silent."""
+    name = overload.name()  # type: ignore[no-untyped-call]
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+
+
+# The result shares the operand's storage; the schema says nothing (aten/src/ATen/native/native_functions.yaml).
+_SILENT_ALIASES = frozenset({"_unsafe_view", "lift_fresh", "_lazy_clone"})
+
+# Composite operators that always compute into new storage.
+_FRESH_COMPOSITES = frozenset(
+    "matmul linear softmax log_softmax rms_norm layer_norm scaled_dot_product_attention take_along_dim one_hot "
+    "outer true_divide floor_divide cumsum_ std var square multiply divide subtract dim size numel item "
+    "sym_size".split()
+)
+
+
+def _getitem(call: Call) -> Effects:
+    indices = list(operand_nodes(call.bound.get("index")))
+    copies = any((metadata.rank(index) or 0) > 0 for index in indices)
+    return Effects(aliases=() if copies else tuple(operand_nodes(call.bound["self"])))
+
+
+def _setitem(call: Call) -> Effects:
+    return Effects(writes=tuple(operand_nodes(call.bound["self"])))
+
+
+def _getattr(call: Call) -> Effects:
+    name = call.bound.get("name")
+    if name in METADATA_ATTRIBUTES:
+        return Effects()
+    if name in ("T", "mT", "H", "mH", "real", "imag", "data"):
+        return Effects(aliases=tuple(operand_nodes(call.bound["self"])))
+    return _opaque("reads an attribute that is not modelled")
+
+
+METADATA_ATTRIBUTES = frozenset({"shape", "dtype", "device", "layout", "ndim", "itemsize", "is_cuda"})
+"""Attributes of a tensor that depend on no element of it."""
+
+_PYTHON_EFFECTS: Mapping[str, Callable[[Call], Effects]] = {
+    GETITEM: _getitem,
+    SETITEM: _setitem,
+    GETATTR: _getattr,
+    "aten::element_size": lambda call: Effects(),
+    "aten::Int": lambda call: Effects(),
+}

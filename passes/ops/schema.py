@@ -1,0 +1,201 @@
+"""Binds a node's arguments to the names of the schema that it calls, at every capture level.
+
+The three spellings of one operator end at the same aten overload:
+
+    call_function[torch.ops.aten.permute.default](x, [0, 2, 1, 3])     aten graph, exported graph
+    call_function[torch.permute](x, (0, 2, 1, 3))                      Dynamo, symbolic_trace
+    call_method[permute](x, 0, 2, 1, 3)                                Dynamo, symbolic_trace
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.fx import Node
+
+from passes.ops.names import (
+    ARGUMENT_SYNONYMS,
+    OPERATOR_NAMES,
+    PYTHON_CALLS,
+    PYTHON_METHODS,
+    Spelling,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node's call in terms of an operator.
+
+    Attributes:
+        node: the call.
+        op: qualified operator name without overload, such as `aten::permute` or `python::getitem`; for any other
+            Python function its module and name, joined by `::`.
+        overload: the overload that the arguments bind to, or None where the spelling has no schema of its own.
+        bound: every argument name mapped to its node or constant, defaults filled in.
+    """
+
+    node: Node
+    op: str
+    overload: OpOverload | None
+    bound: Mapping[str, Any]
+
+    @property
+    def base_name(self) -> str:
+        """Operator name without namespace: `permute`."""
+        return self.op.rsplit("::", 1)[-1]
+
+    @property
+    def overloads(self) -> tuple[OpOverload, ...]:
+        """The overload bound to, or every one of the operator where the spelling does not say which."""
+        return (self.overload,) if self.overload is not None else _aten_overloads(self.base_name)
+
+
+def resolve(node: Node) -> Call | None:
+    """The call that `node` makes, or None where no schema or signature is known (then nothing is assumed of it)."""
+    if node.op == "call_method":
+        return _resolve_method(node, str(node.target))
+    if node.op != "call_function":
+        return None
+    target: Any = node.target
+    if isinstance(target, OpOverload):
+        return _bind(node, target)
+    if isinstance(target, OpOverloadPacket):
+        return _first_binding(node, _overloads(target))
+    if (spelling := PYTHON_CALLS.get(target)) is not None:
+        return _bind_spelling(node, spelling)
+    if (name := aten_name(target)) is not None:
+        return _first_binding(node, _aten_overloads(name))
+    return _bind_signature(node, target)
+
+
+def operand_nodes(value: Any) -> Iterator[Node]:
+    """Every node inside an argument: itself, or inside lists, tuples, dicts and slices."""
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from operand_nodes(item)
+    elif isinstance(value, dict):
+        yield from operand_nodes(list(value.values()))
+    elif isinstance(value, slice):
+        yield from operand_nodes((value.start, value.stop, value.step))
+
+
+def aten_name(target: Callable[..., Any]) -> str | None:
+    """Name of the aten operator that a Python operator or a torch builtin calls, or None for any other callable."""
+    if (known := OPERATOR_NAMES.get(target)) is not None:
+        return known
+    name = getattr(target, "__name__", "")
+    is_torch = inspect.isbuiltin(target) and any(getattr(home, name, None) is target for home in _HOMES)
+    return name if is_torch else None
+
+
+_HOMES = (torch, torch._C._nn)
+
+
+def _resolve_method(node: Node, name: str) -> Call | None:
+    if (spelling := PYTHON_METHODS.get(name)) is not None:
+        return _bind_spelling(node, spelling)
+    return _first_binding(node, _aten_overloads(name.strip("_") if name.startswith("__") else name))
+
+
+def _bind_spelling(node: Node, spelling: Spelling) -> Call | None:
+    op, names = spelling
+    if len(node.args) > len(names):
+        return None
+    return Call(node, op, None, {**dict(zip(names, node.args, strict=False)), **_renamed(node.kwargs, names)})
+
+
+def _first_binding(node: Node, overloads: tuple[OpOverload, ...]) -> Call | None:
+    bindings = (_bind(node, overload) for overload in overloads)
+    return next((binding for binding in bindings if binding is not None), None)
+
+
+@cache
+def _aten_overloads(name: str) -> tuple[OpOverload, ...]:
+    packet = getattr(torch.ops.aten, name, None) if name.isidentifier() else None
+    return () if packet is None else _overloads(packet)
+
+
+@cache
+def _overloads(packet: OpOverloadPacket) -> tuple[OpOverload, ...]:
+    return tuple(getattr(packet, name) for name in packet.overloads())  # type: ignore[no-untyped-call]
+
+
+def _bind(node: Node, overload: OpOverload) -> Call | None:
+    arguments = overload._schema.arguments
+    names = _names(overload)
+    args = _collect_variadic(node.args, arguments)
+    positional = [a.name for a in arguments if not a.kwarg_only]
+    given = dict(zip(positional, args, strict=False))
+    keywords = _renamed(node.kwargs, names)
+    if len(args) > len(positional) or given.keys() & keywords.keys() or not keywords.keys() <= set(names):
+        return None
+    given.update(keywords)
+    for argument in arguments:
+        if argument.name not in given and not argument.has_default_value():
+            return None
+        if argument.name in given and not _accepts(argument.type, given[argument.name]):
+            return None
+    bound = {a.name: given.get(a.name, a.default_value) for a in arguments}
+    return Call(node, overload._schema.name, overload, bound)
+
+
+@cache
+def _names(overload: OpOverload) -> tuple[str, ...]:
+    return tuple(argument.name for argument in overload._schema.arguments)
+
+
+def _renamed(kwargs: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key if key in names else ARGUMENT_SYNONYMS.get(key, key): value for key, value in kwargs.items()}
+
+
+def _collect_variadic(args: tuple[Any, ...], arguments: Any) -> tuple[Any, ...]:
+    """Folds `x.permute(0, 2, 1)` into `x.permute([0, 2, 1])`, as torch's argument parser does."""
+    variadic = len(args) > 1 and len(arguments) > 1 and _is_int_list(arguments[1].type)
+    if not variadic or isinstance(args[1], (list, tuple)):
+        return args
+    return (args[0], list(args[1:]))
+
+
+def _is_int_list(kind: Any) -> bool:
+    return str(kind) in ("List[int]", "Optional[List[int]]", "List[SymInt]", "Optional[List[SymInt]]")
+
+
+def _accepts(kind: Any, value: Any) -> bool:
+    """Whether an argument of schema type `kind` can take `value`. A node is taken to fit any scalar or tensor."""
+    name = str(kind)
+    if name.startswith("Optional["):
+        return value is None or _accepts(kind.getElementType(), value)
+    if name.startswith("List["):
+        return isinstance(value, (list, tuple, Node)) or (_is_int_list(kind) and isinstance(value, int))
+    expected = _PYTHON_TYPES.get(name, object)
+    return isinstance(value, Node) or isinstance(value, expected)  # noqa: SIM101
+
+
+_PYTHON_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "Tensor": (torch.Tensor, int, float, complex),  # make_fx records `x + 1` as add.Tensor(x, 1)
+    "int": (int, torch.SymInt, torch.dtype, torch.layout, torch.memory_format),
+    "SymInt": (int, torch.SymInt),
+    "float": (int, float, torch.SymFloat),
+    "number": (int, float, complex, torch.SymInt, torch.SymFloat),
+    "bool": bool,
+    "str": str,
+    "Device": (torch.device, str, int),
+}
+
+
+def _bind_signature(node: Node, target: Callable[..., Any]) -> Call | None:
+    try:
+        bound = inspect.signature(target).bind(*node.args, **node.kwargs)
+    except (TypeError, ValueError):
+        return None
+    bound.apply_defaults()
+    name = f"{getattr(target, '__module__', '')}::{getattr(target, '__name__', type(target).__name__)}"
+    return Call(node, name, None, dict(bound.arguments))

@@ -1,0 +1,184 @@
+"""The pass: finds, proves and removes prefix caches that are materialized in BHSD although nothing reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from passes.context import TkgContext
+from passes.contracts import DEFAULT_CONTRACTS, Contracts
+from passes.demand.analysis import DemandResult, analyze
+from passes.errors import DeadkvError
+from passes.explain import Verdict, gate_reports, site_report
+from passes.facts import GraphFacts, graph_facts
+from passes.identity import source_hash
+from passes.plan import Plan, make_plan
+from passes.policy import policy_named
+from passes.policy.evidence import Evidence
+from passes.registry import register_pass
+from passes.report import DEAD, PRUNED, PruneReport, RewriteReport
+from passes.sites import Site, SiteSearch, find_sites
+from passes.surgery import apply, copy_module
+
+
+class PruneResult(PassResult):
+    """A torch.fx PassResult with the report of the run: `graph_module`, `modified`, `report`."""
+
+    report: PruneReport
+
+    def __new__(cls, graph_module: GraphModule, modified: bool, report: PruneReport) -> PruneResult:
+        """Builds the pair and attaches the report."""
+        result = super().__new__(cls, graph_module, modified)
+        assert isinstance(result, cls)
+        result.report = report
+        return result
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything the pass knows of a graph before it edits anything."""
+
+    module: GraphModule
+    facts: GraphFacts
+    demand: DemandResult
+    search: SiteSearch
+    verdicts: tuple[Verdict, ...]
+
+
+@register_pass("prune-prefix-cache")
+@dataclass(frozen=True)
+class PrunePrefixCache(PassBase):
+    """Removes each dead materialization of a block KV cache, and nothing else.
+
+    Before (aten, one pool of one layer; `%k` is the parameter `kv_mgr.past_key_values.0`):
+
+        %i = aten.view.default(%active_block_table, [-1])
+        %g = aten.index_select.default(%k, 0, %i)
+        %r = aten.view.default(%g, [4, -1, 8, 64])
+        %p = aten.permute.default(%r, [0, 2, 1, 3])
+        %a = deadkv.attention_block_tkg.default(..., %active_block_table, %k_1, %v_1, ...)
+
+    After:
+
+        %a = deadkv.attention_block_tkg.default(..., %active_block_table, %k_1, %v_1, ...)
+
+    The interface stays: inputs, outputs and their order, parameter names and objects, aliases, metadata. What
+    `Graph.eliminate_dead_code` does instead: it removes this chain too, along with every unrelated dead node; it
+    keeps the chain once an opaque call, a factory or a dead write uses it; and it deletes a live `cache.copy_(x)`.
+
+    Attributes:
+        policy: "conservative" (the gates of NxDI pull request 155) or "liveness" (whatever is proven dead).
+        context: what is known of the graph's configuration, for the gates and for graphs with opaque names.
+        inplace: edit the given module. Otherwise it is left untouched and the result shares its parameters.
+        contracts: read-set contracts of opaque operators; by default those of `register_contract`.
+    """
+
+    policy: str = "conservative"
+    context: TkgContext | None = None
+    inplace: bool = False
+    contracts: Contracts | None = None
+
+    name = "prune-prefix-cache"
+
+    def __post_init__(self) -> None:
+        policy_named(self.policy)
+
+    def __call__(self, graph_module: GraphModule) -> PruneResult:
+        """Runs the pass. Raises DeadkvError for a graph or contract that cannot be used; the graph is untouched then."""
+        return self.call(graph_module)
+
+    def call(self, graph_module: GraphModule) -> PruneResult:
+        """Runs the pass on one graph."""
+        analysis = self.analyze(graph_module)
+        gathers = [verdict.site.gather for verdict in analysis.verdicts if verdict.removable]
+        plan = make_plan(analysis.facts, analysis.demand, gathers)
+        report = _report(self.policy, analysis, plan, PRUNED)
+        if not plan:
+            return PruneResult(graph_module, False, report)
+        pruned, renamed = (graph_module, None) if self.inplace else copy_module(graph_module)
+        apply(pruned, plan, renamed)
+        return PruneResult(pruned, True, _with_nodes_after(report, pruned.graph))
+
+    def explain(self, graph_module: GraphModule) -> PruneReport:
+        """The report that `call` would give, with status "dead" for what it would remove. Edits nothing."""
+        return _report(self.policy, self.analyze(graph_module), Plan((), ()), DEAD)
+
+    def analyze(self, graph_module: GraphModule) -> Analysis:
+        """Sites, demand and the policy's decision on each site. Edits nothing."""
+        _require_graph_module(graph_module)
+        facts = graph_facts(graph_module.graph, self.contracts or DEFAULT_CONTRACTS)
+        search = find_sites(facts, self.context)
+        demand = analyze(facts) if search.sites else DemandResult()
+        return Analysis(graph_module, facts, demand, search, tuple(self._verdicts(search, demand)))
+
+    def _verdicts(self, search: SiteSearch, demand: DemandResult) -> Iterable[Verdict]:
+        policy = policy_named(self.policy)
+        for site in search.sites:
+            evidence = Evidence(site, search, demand)
+            is_live = demand.is_live(site.gather)
+            yield Verdict(site, None if is_live else policy.decide(evidence, self.context))
+
+    def uuid(self) -> str:
+        """Identifies the pass's sources and options, for graph caches."""
+        return source_hash(f"{self.policy} {self.context}")
+
+
+def _require_graph_module(module: GraphModule) -> None:
+    if not isinstance(module, GraphModule):
+        raise DeadkvError(f"expected a torch.fx GraphModule, got {type(module).__name__}: capture the model first")
+    try:
+        module.graph.lint()
+    except (RuntimeError, ValueError) as error:
+        raise DeadkvError(f"the graph is not well formed: {str(error).splitlines()[0]}") from error
+
+
+def _report(policy: str, analysis: Analysis, plan: Plan, removed_status: str) -> PruneReport:
+    verdicts, erased = analysis.verdicts, set(plan.erased)
+    gone = {verdict.site.gather for verdict in verdicts if verdict.removable and removed_status == PRUNED}
+    return PruneReport(
+        policy=policy,
+        summary=_summary(analysis, gone),
+        gates=gate_reports(verdicts),
+        sites=tuple(site_report(v, analysis.demand, removed_status=removed_status) for v in verdicts),
+        removed=tuple(node.name for node in plan.erased),
+        rewritten=tuple(_rewritten(plan)),
+        unused_inputs=tuple(_newly_unused(analysis.module.graph, erased)),
+        notes=(analysis.search.explanation,) if analysis.search.explanation else (),
+    )
+
+
+def _summary(analysis: Analysis, gone: set[Node]) -> dict[str, int | None]:
+    sites = analysis.search.sites
+    left = [site for site in sites if site.gather not in gone]
+    nodes = len(analysis.module.graph.nodes)
+    return {
+        "gathers_before": len(sites),
+        "gathers_after": len(left),
+        "nodes_before": nodes,
+        "nodes_after": nodes,
+        "bytes_before": _total_bytes(sites),
+        "bytes_after": _total_bytes(left),
+    }
+
+
+def _total_bytes(sites: Iterable[Site]) -> int | None:
+    sizes = [site.bytes for site in sites]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _with_nodes_after(report: PruneReport, graph: Graph) -> PruneReport:
+    return replace(report, summary={**report.summary, "nodes_after": len(graph.nodes)})
+
+
+def _rewritten(plan: Plan) -> Iterator[RewriteReport]:
+    for rewrite in plan.rewrites:
+        yield RewriteReport(rewrite.node.name, rewrite.rule, tuple(node.name for node in rewrite.severs))
+
+
+def _newly_unused(graph: Graph, erased: set[Node]) -> Iterator[str]:
+    for node in graph.find_nodes(op="placeholder"):
+        if node.users and all(user in erased for user in node.users):
+            yield str(node.target)

@@ -1,0 +1,126 @@
+"""The report of a run: what was found, what was removed and why, what stayed and what keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = "deadkv.report/1"
+
+PRUNED = "pruned"
+KEPT = "kept"
+LIVE = "live"
+DEAD = "dead"
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One materialization site.
+
+    Attributes:
+        layer: layer number, from 0.
+        role: "K" or "V".
+        cache: fully qualified name of the pool's parameter, or name of its input.
+        status: "pruned" (removed), "dead" (would be removed; the graph was only explained), "kept" (proven dead,
+            but held by a gate of the policy) or "live" (something reads its elements).
+        reason: why, in one line.
+        pinned_by: names of the nodes from the site to the root that keeps it, the root last; empty unless live.
+        bytes: bytes read and written by the site in one run, or None if a size is symbolic or unknown.
+        gather: name of the gather.
+        nodes: names of the gather and of the layout changes behind it.
+        source: `file.py:line` that gathers, or None if tracing kept no stack.
+        held_by: name of the gate that holds it, or None.
+    """
+
+    layer: int
+    role: str
+    cache: str
+    status: str
+    reason: str
+    pinned_by: tuple[str, ...]
+    bytes: int | None
+    gather: str
+    nodes: tuple[str, ...]
+    source: str | None = None
+    held_by: str | None = None
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """One gate of the policy over all dead sites: `held` counts those that it holds back."""
+
+    name: str
+    passed: bool
+    graph: bool | None
+    context: bool | None
+    detail: str
+    held: int
+
+
+@dataclass(frozen=True)
+class RewriteReport:
+    """One call that was cut off a site: by which rule, and which operands it lost."""
+
+    node: str
+    rule: str
+    severed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What PrunePrefixCache found and did.
+
+    Attributes:
+        policy: name of the policy.
+        summary: gathers_before, gathers_after, nodes_before, nodes_after, bytes_before, bytes_after. Nodes count every
+            FX node, inputs and output included. Bytes are None if those of one site are.
+        gates: what each gate of the policy found.
+        sites: the sites in graph order.
+        removed: names of the removed nodes, in graph order.
+        rewritten: the calls that were cut off a removed node, in graph order.
+        unused_inputs: inputs that lost their last use. They stay in the signature.
+        notes: anything else worth knowing, such as why there is no site.
+    """
+
+    policy: str
+    summary: Mapping[str, int | None]
+    gates: tuple[GateReport, ...] = ()
+    sites: tuple[SiteReport, ...] = ()
+    removed: tuple[str, ...] = ()
+    rewritten: tuple[RewriteReport, ...] = ()
+    unused_inputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of report.json: lists and plain values only, keys in a fixed order."""
+        return _plain({"schema": SCHEMA, **asdict(self)})  # type: ignore[no-any-return]
+
+    @property
+    def headline(self) -> str:
+        """`gathers 32 -> 0 · nodes 1969 -> 1809 · 268 MB a step -> 0`."""
+        s = self.summary
+        moved = f"{_size(s['bytes_before'])} a step -> {_size(s['bytes_after'])}"
+        return (
+            f"gathers {s['gathers_before']} -> {s['gathers_after']} · "
+            f"nodes {s['nodes_before']} -> {s['nodes_after']} · {moved}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
+
+def _size(count: int | None) -> str:
+    """A number of bytes in decimal units, three digits: `268 MB`."""
+    if count is None:
+        return "unknown bytes"
+    for unit, scale in _UNITS:
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} B" if count else "0"

@@ -1,0 +1,120 @@
+"""Sites: each gather of a pool by the block table, with the copies and views that bring it to BHSD.
+
+    %i = view(%active_block_table, [-1])
+    %g = index_select(%past_key_values_0, 0, %i)      <- the anchor
+    %r = view(%g, [B, -1, H, D])                      <- chain
+    %p = permute(%r, [0, 2, 1, 3])                    <- chain
+
+The search anchors on the gather, not on this chain: any spelling of the gather, any index arithmetic and any layout
+change before or after it is a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from passes import metadata
+from passes.context import TkgContext
+from passes.facts import GraphFacts
+from passes.ops.schema import Call
+from passes.sites.anchors import Anchors, Pool, find_anchors
+from passes.sites.gathers import gather_operands
+from passes.sites.origin import NOTHING, Origin, origins
+
+
+@dataclass(frozen=True)
+class Site:
+    """One materialization of one pool.
+
+    Attributes:
+        pool: the pool it reads.
+        gather: the gather.
+        source: what it gathers from: the pool, or a view or cast of it.
+        index: the gather's index.
+        chain: the gather and the layout changes behind it, in graph order.
+        converted: the pool was cast or dequantized before the gather.
+        bytes: bytes that the gather and the copies of its chain read and write in one run, or None if a size is
+            symbolic or was not recorded.
+    """
+
+    pool: Pool
+    gather: Node
+    source: Node
+    index: Node
+    chain: tuple[Node, ...]
+    converted: bool
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class SiteSearch:
+    """The sites of a graph in graph order; with no site, why not."""
+
+    sites: tuple[Site, ...]
+    anchors: Anchors
+    explanation: str
+
+
+def find_sites(facts: GraphFacts, context: TkgContext | None = None) -> SiteSearch:
+    """All sites, in one forward walk. Raises DeadkvError if the context names an input that the graph does not have."""
+    anchors = find_anchors(facts, context)
+    if not anchors.pools or not anchors.tables:
+        return SiteSearch((), anchors, _missing_anchor(anchors))
+    found = origins(facts, anchors)
+    sites = tuple(site for node in facts.nodes if (site := _site(node, facts, found)) is not None)
+    return SiteSearch(sites, anchors, "" if sites else "no pool is gathered by the block table")
+
+
+def _missing_anchor(anchors: Anchors) -> str:
+    missing = "pool" if not anchors.pools else "block table"
+    return (
+        f"no {missing} found: neither a TkgContext, nor an attention_block_tkg operand, nor a name "
+        f"({'past_key_values.N' if missing == 'pool' else '*block_table*'}) speaks for one"
+    )
+
+
+def _site(node: Node, facts: GraphFacts, found: Mapping[Node, Origin]) -> Site | None:
+    call = facts.call(node)
+    operands = None if call is None else gather_operands(call)
+    if operands is None:
+        return None
+    source, index = (found.get(operand, NOTHING) for operand in operands)
+    if source.pool is None or not index.table:
+        return None
+    chain = _layout_chain(node, facts)
+    return Site(source.pool, node, *operands, chain, source.converted, _bytes_moved(chain, facts))
+
+
+def _layout_chain(gather: Node, facts: GraphFacts) -> tuple[Node, ...]:
+    chain = [gather]
+    for node in chain:
+        chain += [user for user in node.users if _is_layout_change(facts.call(user))]
+    return tuple(sorted(dict.fromkeys(chain)))
+
+
+def _is_layout_change(call: Call | None) -> bool:
+    return call is not None and call.base_name in _VIEWS | _COPIES
+
+
+_VIEWS = frozenset(
+    "view reshape permute transpose t squeeze unsqueeze flatten unflatten _unsafe_view detach alias movedim".split()
+)
+_COPIES = frozenset("contiguous clone to _to_copy".split())
+
+
+def _bytes_moved(chain: tuple[Node, ...], facts: GraphFacts) -> int | None:
+    """Bytes read and written by the copying nodes of a chain; a view moves none."""
+    total = 0
+    for node in chain:
+        call = facts.call(node)
+        if node is not chain[0] and (call is None or call.base_name in _VIEWS):
+            continue
+        written = metadata.dense_bytes(node)
+        read = written if node is chain[0] else metadata.dense_bytes(node.all_input_nodes[0])
+        if written is None or read is None:
+            return None
+        total += read + written
+    return total

@@ -1,0 +1,91 @@
+"""Every kept node that changed must provably have the same value without the operands it lost."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from passes.contracts import Contracts
+from passes.ops.schema import resolve
+from passes.verify.correspondence import Correspondence
+from passes.verify.symbols import same_size, traced_size
+from passes.verify.tensors import recall_flaw
+from passes.verify.trail import reject
+
+
+def check_edits(pair: Correspondence, contracts: Contracts) -> None:
+    """Rejects a kept node whose change can be seen, and an inserted node that has an effect."""
+    for node in pair.inserted:
+        if node.target not in _INSERTABLE and node.target != "size":
+            reject(None, f"%{node.name} ({node.target}) was inserted, which no pruning needs")
+    for old, new in pair.edited():
+        flaw = _edit_flaw(pair, old, new, contracts)
+        if flaw is not None:
+            reject(_lost_operand(pair, old), f"{flaw} (%{old.name})")
+
+
+_INSERTABLE = frozenset(
+    {torch.ops.aten.sym_size.int, operator.add, operator.mul, operator.floordiv,
+     torch.zeros, torch.ones, torch.full, torch.empty,
+     torch.ops.aten.zeros.default, torch.ops.aten.ones.default, torch.ops.aten.full.default,
+     torch.ops.aten.empty.memory_format}
+)  # fmt: skip
+
+
+def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts) -> str | None:
+    if old.op != new.op or old.target != new.target:
+        return recall_flaw(old, new)
+    for place, was, now in _differences(old, new):
+        if _is_folded(pair, was, now) or _is_unread(old, place, contracts):
+            continue
+        return f"argument {place} became {now}, which is not known to make no difference"
+    return None
+
+
+def _lost_operand(pair: Correspondence, old: Node) -> Node:
+    return next((operand for operand in old.all_input_nodes if operand not in pair.kept), old)
+
+
+def _differences(old: Node, new: Node) -> Iterator[tuple[str, Any, Any]]:
+    """Places at which two argument lists differ: `0`, `1[2]`, `size`, with both values."""
+    yield from _compare("", [*old.args], [*new.args])
+    for name in sorted(old.kwargs.keys() | new.kwargs.keys()):
+        yield from _compare(name, old.kwargs.get(name, _ABSENT), new.kwargs.get(name, _ABSENT))
+
+
+_ABSENT = object()
+
+
+def _compare(place: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    both_lists = isinstance(was, (list, tuple)) and isinstance(now, (list, tuple)) and len(was) == len(now)
+    if both_lists:
+        for index, (one, other) in enumerate(zip(was, now, strict=True)):
+            yield from _compare(f"{place}[{index}]" if place else str(index), one, other)
+    elif isinstance(was, Node) and isinstance(now, Node):
+        if was.name != now.name:
+            yield place, was, now
+    elif type(was) is not type(now) or was != now:
+        yield place, was, now
+
+
+def _is_folded(pair: Correspondence, was: Any, now: Any) -> bool:
+    """A read of metadata gave way to the number that the trace recorded for it."""
+    if not isinstance(was, Node) or was in pair.kept:
+        return False
+    expected = traced_size(was)
+    return expected is not None and same_size(expected, now)
+
+
+def _is_unread(old: Node, place: str, contracts: Contracts) -> bool:
+    """An operand that the operator's contract calls neither read nor written."""
+    call = resolve(old)
+    contract = contracts.find(call)
+    if call is None or contract is None:
+        return False
+    index = place.split("[")[0]
+    name = list(call.bound)[int(index)] if index.isdigit() else index
+    return name not in contract.operands_read(call) | contract.operands_written(call)

@@ -1,0 +1,178 @@
+"""Every removed node must be without effect: a pure call, an attribute read, or a write to memory that went with it."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from passes.verify.correspondence import Correspondence
+from passes.verify.trail import reject
+
+_PURE_NAMESPACES = frozenset({"aten", "prims"})
+_IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem})
+_PURE_METHODS = frozenset(
+    "float double half bfloat16 int long short bool char byte cpu type dim size ndimension nelement "
+    "element_size".split()
+)
+_PURE_FUNCTIONS = frozenset({torch.nn.functional.softmax, torch.nn.functional.embedding, torch.nn.functional.silu,
+                             torch.nn.functional.relu, torch.nn.functional.layer_norm, torch.nn.functional.rms_norm,
+                             torch.split, getattr, torch.sym_int, operator.getitem, operator.floordiv,
+                             operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
+                             operator.invert})  # fmt: skip
+_FRESH = frozenset(
+    "index_select index gather embedding take_along_dim clone _to_copy zeros ones full empty zeros_like "
+    "ones_like full_like empty_like new_zeros new_ones new_full new_empty add sub mul div where cat stack bmm "
+    "mm matmul softmax _softmax arange sum mean".split()
+)
+
+_VIEWS = frozenset(
+    "view reshape _unsafe_view permute transpose t squeeze unsqueeze flatten unflatten expand slice select "
+    "narrow getitem detach alias contiguous to split chunk unbind as_strided movedim".split()
+)
+
+
+def check_removals(pair: Correspondence) -> None:
+    """Rejects a removed node that does something besides computing its value."""
+    gone = frozenset(pair.removed)
+    for node in pair.removed:
+        if node.op == "get_attr":
+            continue
+        if (flaw := _flaw(node)) is not None:
+            reject(node, flaw)
+        for target in _written(node):
+            root = _surviving_storage(target, gone)
+            if root is not None:
+                reject(node, f"it writes storage that %{root.name} still holds")
+
+
+def _flaw(node: Node) -> str | None:
+    if node.op == "call_method":
+        known = str(node.target) in _PURE_METHODS or bool(_schemas(node))
+        return _schema_flaw(node) if known else f"nothing is known of the method {node.target}"
+    if node.op != "call_function":
+        return f"nothing is known of the {node.op} {node.target}"
+    if isinstance(node.target, OpOverload) and node.target.namespace not in _PURE_NAMESPACES:
+        return f"nothing is known of the operator {node.target}"
+    known = bool(_schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
+    return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
+
+
+def _schema_flaw(node: Node) -> str | None:
+    name = _name(node)
+    if name.startswith(("_assert", "_functional_assert", "sym_constrain")):
+        return "it asserts a condition"
+    for overload in _schemas(node):
+        if torch.Tag.inplace_view in overload.tags:
+            return "it changes the shape of a tensor in place"
+        if torch.Tag.nondeterministic_seeded in overload.tags and not _is_deterministic(node, name):
+            return "it draws random numbers"
+    return None
+
+
+def _is_deterministic(node: Node, name: str) -> bool:
+    if name == "scaled_dot_product_attention":
+        rate = node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0.0)
+        return isinstance(rate, (int, float)) and rate == 0
+    return name == "dropout" and (node.args[2:3] == (False,) or node.kwargs.get("train") is False)
+
+
+def _name(node: Node) -> str:
+    if isinstance(node.target, OpOverload):
+        return node.target._schema.name.rsplit("::", 1)[-1]
+    return str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+
+
+def _schemas(node: Node) -> tuple[OpOverload, ...]:
+    """The overloads that the call may reach; those that write `out` only if the call gives one."""
+    if isinstance(node.target, OpOverload):
+        return (node.target,)
+    if node.op == "call_function" and not _is_torch_builtin(node.target):
+        return ()
+    packet = getattr(torch.ops.aten, _name(node).strip("_") if _is_dunder(node) else _name(node), None)
+    overloads = () if packet is None else tuple(getattr(packet, name) for name in packet.overloads())
+    return tuple(o for o in overloads if "out" in node.kwargs or torch.Tag.out not in o.tags)
+
+
+def _is_dunder(node: Node) -> bool:
+    return _name(node).startswith("__")
+
+
+def _is_torch_builtin(target: Any) -> bool:
+    homes = (torch, torch._C._nn, operator)
+    return inspect.isbuiltin(target) and any(getattr(home, target.__name__, None) is target for home in homes)
+
+
+def _written(node: Node) -> Iterator[Node]:
+    if node.target in _IN_PLACE_OPERATORS or _is_in_place_operator(node) or node.kwargs.get("inplace"):
+        yield from _first(node)
+    for overload in _schemas(node):
+        for index, argument in enumerate(overload._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                given = node.kwargs.get(argument.name, node.args[index] if index < len(node.args) else None)
+                yield from (item for item in _flat(given))
+
+
+def _is_in_place_operator(node: Node) -> bool:
+    target = node.target
+    return getattr(operator, getattr(target, "__name__", ""), None) is target and target.__name__ in _AUGMENTED
+
+
+_AUGMENTED = frozenset("iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split())
+
+
+def _first(node: Node) -> Iterator[Node]:
+    yield from _flat(node.args[0] if node.args else next(iter(node.kwargs.values())))
+
+
+def _flat(value: Any) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _flat(item)
+
+
+def _surviving_storage(target: Node, gone: frozenset[Node]) -> Node | None:
+    """A kept node that may hold the storage of `target`, found by climbing to where the storage was allocated."""
+    pending, seen = [target], {target}
+    while pending:
+        node = pending.pop()
+        if node not in gone:
+            return node
+        if _allocates(node):
+            continue
+        if not (operands := _may_share(node)):
+            return node
+        pending += [operand for operand in operands if operand not in seen]
+        seen.update(operands)
+    return None
+
+
+def _may_share(node: Node) -> list[Node]:
+    """The operands whose storage a call may hand on: the first of a view or of an in-place call, else any."""
+    if _name(node) in _VIEWS or any(_written(node)):
+        return list(_first(node))
+    return node.all_input_nodes
+
+
+def _allocates(node: Node) -> bool:
+    if node.op not in ("call_function", "call_method"):
+        return False
+    if node.target is operator.getitem:
+        return _is_advanced(node.args[1])
+    return _name(node) in _FRESH and not any(_written(node))
+
+
+def _is_advanced(index: Any) -> bool:
+    found = [_traced(node) for node in _flat(index)]
+    return any(isinstance(value, torch.Tensor) and value.dim() > 0 for value in found)
+
+
+def _traced(node: Node) -> Any:
+    return node.meta.get("val", node.meta.get("example_value"))

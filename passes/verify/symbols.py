@@ -1,0 +1,81 @@
+"""Sizes as the trace recorded them, and whether an argument of the pruned graph is such a size."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+_READS: Mapping[str, Callable[..., Any]] = {
+    "size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
+    "sym_size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
+    "stride": lambda t, dim=None: tuple(t.stride()) if dim is None else t.stride(dim),
+    "sym_stride": lambda t, dim=None: tuple(t.stride()) if dim is None else t.stride(dim),
+    "numel": lambda t: t.numel(),
+    "sym_numel": lambda t: t.numel(),
+    "nelement": lambda t: t.numel(),
+    "dim": lambda t: t.dim(),
+    "ndimension": lambda t: t.dim(),
+    "element_size": lambda t: t.element_size(),
+    "is_floating_point": lambda t: t.is_floating_point(),
+    "getattr": lambda t, name: tuple(t.shape) if name == "shape" else getattr(t, name),
+}
+
+
+def traced_size(node: Node) -> Any:
+    """What a node that reads only metadata evaluates to under the trace, or None if it is no such node."""
+    if node.target is operator.getitem:
+        whole, index = node.args
+        sizes = traced_size(whole) if isinstance(whole, Node) else None
+        return sizes[index] if isinstance(sizes, tuple) and isinstance(index, int) else None
+    read = _READS.get(_name(node))
+    source = node.args[0] if node.args else node.kwargs.get("self", node.kwargs.get("input"))
+    tensor = traced(source) if isinstance(source, Node) else None
+    if read is None or not isinstance(tensor, Tensor):
+        return None
+    return read(tensor, *node.args[1:], **{k: v for k, v in node.kwargs.items() if k not in ("self", "input")})
+
+
+def traced(node: Node) -> Any:
+    """The recorded value of a node."""
+    return node.meta.get("val", node.meta.get("example_value"))
+
+
+def _name(node: Node) -> str:
+    target: Any = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target._schema.name).rsplit("::", 1)[-1]
+    return str(target) if node.op == "call_method" else getattr(target, "__name__", "")
+
+
+def same_size(expected: Any, given: Any) -> bool:
+    """Whether the argument `given` evaluates to `expected`, symbols compared as expressions."""
+    if isinstance(expected, tuple):
+        return (
+            isinstance(given, (list, tuple))
+            and len(given) == len(expected)
+            and all(same_size(one, other) for one, other in zip(expected, given, strict=True))
+        )
+    value = _evaluate(given)
+    if isinstance(expected, torch.SymInt) or isinstance(value, torch.SymInt):
+        return bool(_expression(expected) == _expression(value))
+    return type(value) is type(expected) and bool(value == expected)
+
+
+def _expression(value: Any) -> Any:
+    return value.node.expr if isinstance(value, torch.SymInt) else value
+
+
+def _evaluate(given: Any) -> Any:
+    if not isinstance(given, Node):
+        return given
+    if given.op == "placeholder":
+        return traced(given)
+    if given.target in (operator.add, operator.mul, operator.floordiv):
+        left, right = (_evaluate(argument) for argument in given.args)
+        return None if left is None or right is None else given.target(left, right)
+    return traced_size(given)
