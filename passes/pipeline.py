@@ -14,7 +14,7 @@ from passes.errors import DeadkvError, PruneVerificationError
 from passes.prune import PrunePrefixCache, PruneResult
 from passes.registry import make_pass
 from passes.report import PruneReport
-from passes.surgery import copy_module
+from passes.surgery import copy_graph, module_like
 from passes.verify import verify_prune
 
 log = logging.getLogger("deadkv")
@@ -83,7 +83,7 @@ class PassPipeline:
         name = str(getattr(step, "name", type(step).__name__))
         started = perf_counter()
         edits_in_place = isinstance(step, PrunePrefixCache) and step.inplace
-        original = copy_module(before)[0] if edits_in_place else before
+        original = module_like(before, copy_graph(before.graph)[0]) if edits_in_place else before
         result = step(before)
         if result is None:
             raise DeadkvError(f"pass {name} returned no PassResult")

@@ -14,7 +14,7 @@ from torch.fx import Graph, Node
 
 from passes.demand.analysis import DemandResult
 from passes.facts import GraphFacts
-from passes.rewrites import Fold, Rewrite
+from passes.rewrites import Drop, Fold, Rewrite
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plan:
 
     Attributes:
         rewrites: rewrites of calls that stay, and folds, in graph order.
-        erased: nodes that go, in graph order. A folded node is one of them.
+        erased: nodes that go, in graph order. Folded and dropped nodes are among them.
     """
 
     rewrites: tuple[Rewrite, ...]
@@ -37,8 +37,8 @@ def make_plan(facts: GraphFacts, demand: DemandResult, gathers: Iterable[Node]) 
     """The plan that removes `gathers`, each of which must be dead under `demand`."""
     dead = _dead_consumers(gathers, demand)
     rewrites = _wanted_rewrites(facts.graph, demand, dead)
-    folded = {rewrite.node for rewrite in rewrites if isinstance(rewrite, Fold)}
-    erased = dead | folded
+    consumed = {rewrite.node for rewrite in rewrites if isinstance(rewrite, (Drop, Fold))}
+    erased = dead | consumed
     erased |= _orphaned_operands(facts, erased)
     return Plan(rewrites, tuple(node for node in facts.graph.nodes if node in erased))
 

@@ -21,7 +21,7 @@ from passes.policy.evidence import Evidence
 from passes.registry import register_pass
 from passes.report import DEAD, PRUNED, PruneReport, RewriteReport
 from passes.sites import Site, SiteSearch, find_sites
-from passes.surgery import apply, copy_module
+from passes.surgery import apply, copy_graph, module_like
 
 
 class PruneResult(PassResult):
@@ -87,7 +87,7 @@ class PrunePrefixCache(PassBase):
         policy_named(self.policy)
 
     def __call__(self, graph_module: GraphModule) -> PruneResult:
-        """Runs the pass. Raises DeadkvError for a graph or contract that cannot be used; the graph is untouched then."""
+        """Runs the pass. Raises DeadkvError for a graph or contract that cannot be used, which it leaves untouched."""
         return self.call(graph_module)
 
     def call(self, graph_module: GraphModule) -> PruneResult:
@@ -98,8 +98,7 @@ class PrunePrefixCache(PassBase):
         report = _report(self.policy, analysis, plan, PRUNED)
         if not plan:
             return PruneResult(graph_module, False, report)
-        pruned, renamed = (graph_module, None) if self.inplace else copy_module(graph_module)
-        apply(pruned, plan, renamed)
+        pruned = _pruned_in_place(graph_module, plan) if self.inplace else _pruned_copy(graph_module, plan)
         return PruneResult(pruned, True, _with_nodes_after(report, pruned.graph))
 
     def explain(self, graph_module: GraphModule) -> PruneReport:
@@ -133,6 +132,18 @@ def _require_graph_module(module: GraphModule) -> None:
         module.graph.lint()
     except (RuntimeError, ValueError) as error:
         raise DeadkvError(f"the graph is not well formed: {str(error).splitlines()[0]}") from error
+
+
+def _pruned_in_place(module: GraphModule, plan: Plan) -> GraphModule:
+    apply(plan, module.graph)
+    module.recompile()
+    return module
+
+
+def _pruned_copy(module: GraphModule, plan: Plan) -> GraphModule:
+    graph, renamed = copy_graph(module.graph)
+    apply(plan, graph, renamed)
+    return module_like(module, graph)
 
 
 def _report(policy: str, analysis: Analysis, plan: Plan, removed_status: str) -> PruneReport:

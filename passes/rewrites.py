@@ -60,4 +60,13 @@ class SetOperand:
     rule: str
 
 
-Rewrite = Fold | Recall | SetOperand
+@dataclass(frozen=True)
+class Drop:
+    """Erases `node`, which yields nothing and asserts what the trace of `severs` has proven."""
+
+    node: Node
+    severs: tuple[Node, ...]
+    rule: str
+
+
+Rewrite = Drop | Fold | Recall | SetOperand

@@ -19,40 +19,39 @@ from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand
 Rename = Callable[[Node], Node]
 
 
-def copy_module(module: GraphModule) -> tuple[GraphModule, dict[Node, Node]]:
-    """A GraphModule with a copy of the graph and the very same parameters, buffers and submodules.
+def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
+    """A copy of a graph, node names and metadata kept, and the map from old nodes to new ones."""
+    copied = Graph(tracer_cls=graph._tracer_cls)
+    renamed: dict[Node, Node] = {}
+    result = copied.graph_copy(graph, renamed)
+    output = next(iter(graph.find_nodes(op="output")))
+    renamed[output] = copied.output(result)
+    renamed[output].meta = dict(output.meta)
+    copied._codegen = graph._codegen
+    return copied, renamed
+
+
+def module_like(module: GraphModule, graph: Graph) -> GraphModule:
+    """A GraphModule of `graph` with the very same parameters, buffers and submodules as `module`.
 
     `copy.deepcopy` would copy the weights; `GraphModule(module, graph)` would drop those that the graph does not use.
-    Node names are kept. Returns the copy and the map from old nodes to new ones.
     """
-    graph = Graph(tracer_cls=module.graph._tracer_cls)
-    renamed: dict[Node, Node] = {}
-    result = graph.graph_copy(module.graph, renamed)
-    output = next(iter(module.graph.find_nodes(op="output")))
-    renamed[output] = graph.output(result)
-    renamed[output].meta = dict(output.meta)
-    graph._codegen = module.graph._codegen
     copied = GraphModule(torch.nn.Module(), Graph(), class_name=type(module).__name__)
     for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
         getattr(copied, registry).update(getattr(module, registry))
     _copy_plain_attributes(module, copied)
     copied.graph = graph
-    return copied, renamed
+    return copied
 
 
-def apply(module: GraphModule, plan: Plan, renamed: Mapping[Node, Node] | None = None) -> None:
-    """Carries `plan` out on `module` in place and recompiles it once.
-
-    `renamed` maps the nodes that the plan speaks of to those of `module`, if `module` is a copy.
-    """
+def apply(plan: Plan, graph: Graph, renamed: Mapping[Node, Node] | None = None) -> None:
+    """Carries `plan` out on `graph`. `renamed` maps the nodes that the plan speaks of to a copy's nodes."""
     rename: Rename = (lambda node: node) if renamed is None else renamed.__getitem__
     for rewrite in plan.rewrites:
-        _rewrite(module.graph, rewrite, rename)
+        _rewrite(graph, rewrite, rename)
     for node in reversed(plan.erased):
-        target = rename(node)
-        if target.graph is module.graph and not target._erased:
-            module.graph.erase_node(target)
-    module.recompile()
+        if not rename(node)._erased:
+            graph.erase_node(rename(node))
 
 
 def _rewrite(graph: Graph, rewrite: Rewrite, rename: Rename) -> None:
@@ -62,7 +61,7 @@ def _rewrite(graph: Graph, rewrite: Rewrite, rename: Rename) -> None:
             _fold(node, _build(graph, rewrite.value, rename))
         elif isinstance(rewrite, Recall):
             _recall(graph, node, rewrite.call, rename)
-        else:
+        elif isinstance(rewrite, SetOperand):
             _set_operand(node, rewrite, _build(graph, rewrite.value, rename))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from torch.fx import Node
 
+from passes.demand.asserts import metadata_assert
 from passes.demand.factories import AS_CALLS, LIKE_FACTORIES, like_factory, takes_shape_of_other
 from passes.demand.kernels import contract_transfer
 from passes.demand.lattice import Demand, Transfer
@@ -32,6 +33,9 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(AS_CALLS, takes_shape_of_other),
 }
 """What a pure call demands of its operands, for the calls that do not need the elements of all of them."""
+
+EFFECT_RULES: Mapping[str, Rule] = {"aten::_assert_tensor_metadata": metadata_assert}
+"""The same for calls that must stay whatever happens to their result."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ class _Walk:
         if facts.call is not None and facts.contract is not None:
             self._root(node, self._kernel_reason(facts), contract_transfer(facts.call, facts.contract))
         elif effects.reason is not None:
-            self._root(node, f"{effects.reason}", _all_data(node))
+            rule = EFFECT_RULES.get(facts.call.op) if facts.call is not None else None
+            transfer = rule(facts.call, self.roots) if rule is not None and facts.call is not None else _all_data(node)
+            self._root(node, effects.reason, transfer)
         elif effects.writes:
             self._visit_write(node, effects.writes)
         elif self.result.of(node) is not Demand.NONE:

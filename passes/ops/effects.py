@@ -114,7 +114,8 @@ def _shared_arguments(overload: OpOverload) -> list[str]:
 def _is_composite(overload: OpOverload) -> bool:
     """A composite operator runs other operators, so it may hand back an operand although its schema is silent."""
     name = overload.name()  # type: ignore[no-untyped-call]
-    return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+    key = "CompositeImplicitAutograd"
+    return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
 # The result shares the operand's storage; the schema says nothing (aten/src/ATen/native/native_functions.yaml).

@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes.verify.correspondence import Correspondence
+from passes.verify.symbols import asserts_what_was_traced
 from passes.verify.trail import reject
 
 _PURE_NAMESPACES = frozenset({"aten", "prims"})
@@ -65,8 +66,8 @@ def _flaw(node: Node) -> str | None:
 
 def _schema_flaw(node: Node) -> str | None:
     name = _name(node)
-    if name.startswith(("_assert", "_functional_assert", "sym_constrain")):
-        return "it asserts a condition"
+    if name.startswith(("_assert", "_functional_assert", "sym_constrain")) and not asserts_what_was_traced(node):
+        return "it asserts a condition that the trace does not prove"
     for overload in _schemas(node):
         if torch.Tag.inplace_view in overload.tags:
             return "it changes the shape of a tensor in place"

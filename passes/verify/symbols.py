@@ -40,6 +40,17 @@ def traced_size(node: Node) -> Any:
     return read(tensor, *node.args[1:], **{k: v for k, v in node.kwargs.items() if k not in ("self", "input")})
 
 
+def asserts_what_was_traced(node: Node) -> bool:
+    """Whether `node` is an assertion about metadata alone, and the traced tensor has that metadata."""
+    tensor = traced(node.args[0]) if node.args and isinstance(node.args[0], Node) else None
+    if _name(node) != "_assert_tensor_metadata" or not isinstance(tensor, Tensor):
+        return False
+    asserted = {**dict(zip(("size", "stride", "dtype"), node.args[1:], strict=False)), **node.kwargs}
+    found = {"size": tuple(tensor.shape), "stride": tuple(tensor.stride()), "dtype": tensor.dtype,
+             "device": tensor.device, "layout": tensor.layout}  # fmt: skip
+    return all(wanted is None or same_size(found[what], wanted) for what, wanted in asserted.items())
+
+
 def traced(node: Node) -> Any:
     """The recorded value of a node."""
     return node.meta.get("val", node.meta.get("example_value"))
