@@ -33,7 +33,7 @@ def site_report(verdict: Verdict, demand: DemandResult, *, removed_status: str =
     site, path = verdict.site, _pin_path(verdict.site, demand)
     held = verdict.decision.held_by if verdict.decision is not None else None
     status = LIVE if verdict.decision is None else KEPT if held is not None else removed_status
-    reason = _live_reason(path, demand) if status == LIVE else _dead_reason(site, demand)
+    reason = _live_reason(site, path, demand) if status == LIVE else _dead_reason(site, demand)
     if held is not None:
         reason = f"{reason}; held by gate {held.gate} ({held.detail}); policy liveness would remove it"
     return SiteReport(
@@ -61,12 +61,24 @@ def _pin_path(site: Site, demand: DemandResult) -> list[Node]:
     return path
 
 
-def _live_reason(path: list[Node], demand: DemandResult) -> str:
-    root = path[-1]
-    refusal = next((demand.refusals[node] for node in path if node in demand.refusals), None)
-    where = metadata.source_line(root)
-    reason = f"%{root.name} {demand.pins[root].reason}" + (f" ({where})" if where else "")
-    return f"{refusal}; {reason}" if refusal is not None else f"read on the way to {reason}"
+def _live_reason(site: Site, path: list[Node], demand: DemandResult) -> str:
+    """`read by %cat_3 (attention.py:46), which reaches output 0`."""
+    reader = next((node for node in path if node not in site.chain), path[-1])
+    where = metadata.source_line(reader)
+    text = f"read by %{reader.name}" + (f" ({where})" if where else "")
+    if path[-1].op == "output":
+        text = f"{text}, which reaches output {_output_index(path)}" if reader.op != "output" else "is an output"
+    else:
+        reached = "" if reader is path[-1] else f", which reaches %{path[-1].name}"
+        text = f"{text}{reached}: it {demand.pins[path[-1]].reason}"
+    refusal = next((demand.refusals[node] for node in (site.gather, *path) if node in demand.refusals), None)
+    return text if refusal is None else f"{text}; {refusal}"
+
+
+def _output_index(path: list[Node]) -> int:
+    results = path[-1].args[0]
+    flat = list(results) if isinstance(results, (list, tuple)) else [results]
+    return flat.index(path[-2]) if len(path) > 1 and path[-2] in flat else 0
 
 
 def _dead_reason(site: Site, demand: DemandResult) -> str:

@@ -114,7 +114,9 @@ class _Walk:
 
     def _kernel_reason(self, facts: NodeFacts) -> str:
         escaping = any(self.facts.storage.escapes(node) for node in facts.effects.writes)
-        return "writes storage that outlives the graph" if escaping else "is an opaque kernel that reads it"
+        return (
+            "reads it, and writes storage that outlives the graph" if escaping else "is an opaque kernel that reads it"
+        )
 
     def _visit_write(self, node: Node, written: tuple[Node, ...]) -> None:
         storage = self.facts.storage

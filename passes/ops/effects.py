@@ -43,7 +43,7 @@ class Effects:
 def effects(call: Call | None) -> Effects:
     """Effects of `call`; the worst is assumed of None, of unlisted Python functions and of custom operators."""
     if call is None or call.op.split("::")[0] not in TRUSTED_NAMESPACES:
-        return _opaque("has no contract")
+        return _opaque("is a call of which nothing is known (no contract)")
     if (special := _PYTHON_EFFECTS.get(call.op)) is not None:
         return special(call)
     if not call.overloads or any(torch.Tag.inplace_view in overload.tags for overload in call.overloads):

@@ -158,10 +158,10 @@ def _renamed(kwargs: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any
 
 def _collect_variadic(args: tuple[Any, ...], arguments: Any) -> tuple[Any, ...]:
     """Folds `x.permute(0, 2, 1)` into `x.permute([0, 2, 1])`, as torch's argument parser does."""
-    variadic = len(args) > 1 and len(arguments) > 1 and _is_int_list(arguments[1].type)
-    if not variadic or isinstance(args[1], (list, tuple)):
+    at = next((index for index, argument in enumerate(arguments[:2]) if _is_int_list(argument.type)), None)
+    if at is None or len(args) <= at or isinstance(args[at], (list, tuple)):
         return args
-    return (args[0], list(args[1:]))
+    return (*args[:at], list(args[at:]))
 
 
 def _is_int_list(kind: Any) -> bool:

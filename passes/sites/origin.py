@@ -81,7 +81,7 @@ def _pool_origin(call: Call, found: Mapping[Node, Origin]) -> Origin | None:
 
 # The pool in another shape, or a copy of it: block dimension and elements stay what they are.
 _LAYOUT = frozenset(
-    "detach alias contiguous clone view reshape _unsafe_view _reshape_alias squeeze unsqueeze flatten unflatten "
+    "detach alias contiguous clone view reshape _unsafe_view _reshape_alias squeeze unsqueeze flatten unflatten expand "
     "lift_fresh lift_fresh_copy view_as reshape_as".split()
 )
 # A cast or a dequantization of the whole pool.
