@@ -100,7 +100,7 @@ class PruneReport:
     def headline(self) -> str:
         """`gathers 32 -> 0 · nodes 1969 -> 1809 · 268 MB a step -> 0`."""
         s = self.summary
-        moved = f"{_size(s['bytes_before'])} a step -> {_size(s['bytes_after'])}"
+        moved = f"{readable_bytes(s['bytes_before'])} a step -> {readable_bytes(s['bytes_after'])}"
         return (
             f"gathers {s['gathers_before']} -> {s['gathers_after']} · "
             f"nodes {s['nodes_before']} -> {s['nodes_after']} · {moved}"
@@ -116,7 +116,7 @@ def _plain(value: Any) -> Any:
 _UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
-def _size(count: int | None) -> str:
+def readable_bytes(count: int | None) -> str:
     """A number of bytes in decimal units, three digits: `268 MB`."""
     if count is None:
         return "unknown bytes"

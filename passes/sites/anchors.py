@@ -14,7 +14,7 @@ from passes.errors import DeadkvError
 from passes.facts import GraphFacts
 from passes.ops.schema import Call
 
-POOL_NAME = re.compile(r"past_key_values[._](\d+)_?$")
+POOL_NAME = re.compile(r"past_key_values(?:_parameters)?[._](\d+)_?$")
 TABLE_NAME = re.compile(r"block_table_?(_\d+)?$")
 
 

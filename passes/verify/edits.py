@@ -38,7 +38,7 @@ _INSERTABLE = frozenset(
 
 def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts) -> str | None:
     if old.op != new.op or old.target != new.target:
-        return recall_flaw(old, new)
+        return recall_flaw(old, new, frozenset(pair.inserted))
     for place, was, now in _differences(old, new):
         if _is_folded(pair, was, now) or _is_unread(old, place, contracts):
             continue

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import Node
 from torch.fx.node import map_arg
@@ -23,8 +22,8 @@ _SUCCESSORS: Mapping[str, str] = {
 _TAKES_SELF = frozenset({"expand", "view", "reshape", "to"})
 
 
-def recall_flaw(old: Node, new: Node) -> str | None:
-    """Why `new` does not yield the tensor that `old` did, or None if it does."""
+def recall_flaw(old: Node, new: Node, inserted: frozenset[Node]) -> str | None:
+    """Why `new`, computed with the help of `inserted`, does not yield the tensor that `old` did; None if it does."""
     made = _made_by(new)
     if made is None or _SUCCESSORS.get(_name(old)) != _name(made):
         return f"{old.target} became {new.target}, which is another computation"
@@ -32,7 +31,7 @@ def recall_flaw(old: Node, new: Node) -> str | None:
         return f"{new.target} is given another tensor"
     if _name(made) == "full" and _fill(old) != _fill(made):
         return "it is filled with another value"
-    return _layout_flaw(old, new)
+    return _layout_flaw(old, new, inserted)
 
 
 def _made_by(new: Node) -> Node | None:
@@ -53,32 +52,28 @@ def _fill(node: Node) -> Any:
     return value.name if isinstance(value, Node) else (type(value), repr(value))
 
 
-def _layout_flaw(old: Node, new: Node) -> str | None:
+def _layout_flaw(old: Node, new: Node, inserted: frozenset[Node]) -> str | None:
     expected = traced(old)
     if not isinstance(expected, FakeTensor):
         return "its shape was not traced"
     with expected.fake_mode:
-        found = _run(new)
+        found = _run(new, inserted)
     for what in ("shape", "dtype", "device"):
         if getattr(found, what) != getattr(expected, what):
             return f"its {what} becomes {getattr(found, what)}, was {getattr(expected, what)}"
     return None if found.stride() == expected.stride() else "its memory layout changes"
 
 
-def _run(value: Any) -> Any:
-    """Evaluates a node of the pruned graph on the traced values of its operands; inserted nodes are run as well."""
-    if not isinstance(value, Node):
-        return value
-    args = map_arg(value.args, _operand)
-    kwargs = map_arg(value.kwargs, _operand)
-    if value.op == "call_method":
-        return getattr(args[0], str(value.target))(*args[1:], **kwargs)
-    return value.target(*args, **kwargs)  # type: ignore[operator]
+def _run(node: Node, inserted: frozenset[Node]) -> Any:
+    """Evaluates a node of the pruned graph: kept operands have their traced values, inserted ones are run as well."""
 
+    def operand(found: Node) -> Any:
+        return _run(found, inserted) if found in inserted else traced(found)
 
-def _operand(node: Node) -> Any:
-    found = traced(node)
-    return found if isinstance(found, (Tensor, torch.SymInt, int)) else _run(node)
+    args: Any = map_arg(node.args, operand)
+    kwargs: Any = map_arg(node.kwargs, operand)
+    function: Any = getattr(args[0], str(node.target)) if node.op == "call_method" else node.target
+    return function(*(args[1:] if node.op == "call_method" else args), **kwargs)
 
 
 def _name(node: Node) -> str:

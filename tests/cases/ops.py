@@ -35,8 +35,8 @@ _define("attend_required(Tensor x, Tensor prior) -> Tensor", lambda x, prior: x 
 _define("attend_aliased(Tensor x, Tensor prior) -> Tensor", lambda x, prior: x + 1)
 _define("attend_strict(Tensor x, Tensor prior) -> Tensor", lambda x, prior: x + 1)
 _define(
-    "attention_block_tkg(Tensor X, Tensor K_cache, Tensor V_cache, Tensor? active_blocks_table, bool update_cache=False)"
-    " -> Tensor",
+    "attention_block_tkg(Tensor X, Tensor K_cache, Tensor V_cache, Tensor? active_blocks_table, "
+    "bool update_cache=False) -> Tensor",
     lambda x, k, v, table, update_cache=False: x + k[table.long()].sum() + v[table.long()].sum(),
 )
 

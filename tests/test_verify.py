@@ -1,0 +1,176 @@
+"""The verifier: accepts what the pass does, rejects every unsound change, and names the path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from passes import PrunePrefixCache, PruneReport, PruneVerificationError, verify_prune
+from tests.cases import ops
+from tests.support.builder import GraphBuilder
+from tracing import capture
+
+aten = torch.ops.aten
+Tamper = Callable[[GraphModule], None]
+
+
+def subject() -> GraphModule:
+    """A graph with a live cache write, a factory and a kernel on dead sites, and two outputs."""
+    build = GraphBuilder()
+    x = build.input("x", 3, 2, 16, 8)
+    table = build.input("active_block_table", 3, 4, dtype=torch.int32)
+    pool = build.parameter("past_key_values.0", 10, 4, 2, 8)
+    prior = build.site(pool, table)
+    rows = build.call(aten.slice.Tensor, pool, 0, 0, 3)
+    build.call(aten.zero_.default, rows)
+    zeros = build.call(aten.zeros_like.default, prior)
+    attended = build.call(ops.attend, x, build.parameter("past_key_values.0", 10, 4, 2, 8), table, prior)
+    added = build.call(aten.add.Tensor, attended, zeros)
+    scaled = build.call(aten.mul.Tensor, x, 2)
+    return build.module(added, scaled)
+
+
+def pruned() -> tuple[GraphModule, GraphModule, PruneReport]:
+    module = subject()
+    result = PrunePrefixCache(policy="liveness")(module)
+    assert result.report.summary["gathers_after"] == 0
+    return module, result.graph_module, result.report
+
+
+def node(module: GraphModule, name: str) -> Node:
+    return next(found for found in module.graph.nodes if found.name == name)
+
+
+def drop_the_write(module: GraphModule) -> None:
+    module.graph.erase_node(node(module, "zero_"))
+
+
+def remove_a_live_node(module: GraphModule) -> None:
+    node(module, "mul").replace_all_uses_with(node(module, "x"))
+    module.graph.erase_node(node(module, "mul"))
+
+
+def swap_operands(module: GraphModule) -> None:
+    node(module, "add").args = tuple(reversed(node(module, "add").args))
+
+
+def change_a_constant(module: GraphModule) -> None:
+    node(module, "mul").args = (node(module, "x"), 3)
+
+
+def change_an_operand(module: GraphModule) -> None:
+    node(module, "mul").args = (node(module, "add"), 2)
+
+
+def change_an_operator(module: GraphModule) -> None:
+    node(module, "mul").target = aten.div.Tensor
+
+
+def reorder_outputs(module: GraphModule) -> None:
+    output = node(module, "output")
+    output.args = (tuple(reversed(output.args[0])),)  # type: ignore[arg-type]
+
+
+def drop_an_output(module: GraphModule) -> None:
+    output = node(module, "output")
+    output.args = (output.args[0][:1],)  # type: ignore[index]
+
+
+def rename_an_input(module: GraphModule) -> None:
+    node(module, "x").target = "y"
+
+
+def replace_a_parameter(module: GraphModule) -> None:
+    pool = module.get_parameter("past_key_values.0")
+    other = nn.Module()
+    other.register_parameter("0", nn.Parameter(pool.clone(), requires_grad=False))
+    module.register_module("past_key_values", other)
+
+
+def fill_with_ones(module: GraphModule) -> None:
+    node(module, "zeros_like").target = aten.ones.default
+
+
+def make_another_shape(module: GraphModule) -> None:
+    made = node(module, "zeros_like")
+    source = made.args[0]
+    assert isinstance(source, Node)
+    source.args = ([3, 16, 2, 4],)
+
+
+def blind_the_kernel(module: GraphModule) -> None:
+    call = node(module, "attend")
+    call.args = (call.args[0], call.args[1], None, None)
+
+
+def move_the_write(module: GraphModule) -> None:
+    node(module, "add").append(node(module, "zero_"))
+
+
+def insert_a_write(module: GraphModule) -> None:
+    with module.graph.inserting_before(node(module, "output")):
+        module.graph.call_function(aten.zero_.default, (node(module, "past_key_values_0"),))
+
+
+TAMPERS: tuple[tuple[Tamper, str], ...] = (
+    (drop_the_write, r"%zero_: it writes storage that %slice_1 still holds"),
+    (remove_a_live_node, r"argument 0\[1\] became x.*path %mul -> %output"),
+    (swap_operands, "argument 0 became"),
+    (change_a_constant, "argument 1 became 3"),
+    (change_an_operand, "argument 0 became add"),
+    (change_an_operator, "another computation"),
+    (reorder_outputs, "became"),
+    (drop_an_output, "number of outputs changed"),
+    (rename_an_input, "inputs changed"),
+    (replace_a_parameter, "parameters changed"),
+    (fill_with_ones, "another computation"),
+    (make_another_shape, "its shape becomes"),
+    (blind_the_kernel, "argument 2 became None"),
+    (move_the_write, "now runs before"),
+    (insert_a_write, "was inserted"),
+)
+
+
+@pytest.mark.parametrize(("tamper", "message"), TAMPERS, ids=[tamper.__name__ for tamper, _ in TAMPERS])
+def test_a_tampered_result_is_rejected_with_or_without_a_report(tamper: Tamper, message: str) -> None:
+    before, after, report = pruned()
+    verify_prune(before, after, report)
+    tamper(after)
+    with pytest.raises(PruneVerificationError, match=message):
+        verify_prune(before, after)
+    with pytest.raises(PruneVerificationError):
+        verify_prune(before, after, report)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: replace(r, removed=r.removed[1:]), "the report does not say so"),
+        (lambda r: replace(r, removed=(*r.removed, "add")), "says that %add was removed"),
+    ],
+)
+def test_a_dishonest_report_is_rejected(change: Callable[[PruneReport], PruneReport], message: str) -> None:
+    before, after, report = pruned()
+    with pytest.raises(PruneVerificationError, match=message):
+        verify_prune(before, after, change(report))
+
+
+def test_a_dead_write_may_go_only_with_its_storage() -> None:
+    def body(x: torch.Tensor, past_key_values_0: torch.Tensor, block_table: torch.Tensor) -> torch.Tensor:
+        prior = past_key_values_0.index_select(0, block_table.reshape(-1))
+        kept = prior.relu()
+        prior.zero_()
+        return x + kept.sum()
+
+    inputs = torch.ones(2), torch.ones(9, 4, 2, 8), torch.zeros(3, 4, dtype=torch.int32)
+    for frontend in ("make_fx", "dynamo"):
+        before, after = (capture(body, inputs, frontend=frontend) for _ in range(2))
+        (write,) = [found for found in after.graph.nodes if found.name.startswith("zero_")]
+        after.graph.erase_node(write)
+        with pytest.raises(PruneVerificationError, match="writes storage that"):
+            verify_prune(before, after)
