@@ -28,11 +28,11 @@ def _inputs(module: GraphModule) -> list[tuple[str, str]]:
 
 
 def _parameters(module: GraphModule) -> list[tuple[str, int]]:
-    return [(name, id(value)) for name, value in module.named_parameters(remove_duplicate=False)]
+    return sorted((name, id(value)) for name, value in module.named_parameters(remove_duplicate=False))
 
 
 def _buffers(module: GraphModule) -> list[tuple[str, int]]:
-    return [(name, id(value)) for name, value in module.named_buffers(remove_duplicate=False)]
+    return sorted((name, id(value)) for name, value in module.named_buffers(remove_duplicate=False))
 
 
 def _aliases(module: GraphModule) -> list[Any]:

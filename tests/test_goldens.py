@@ -1,0 +1,51 @@
+"""Golden graphs: the canonical text before and after pruning, and the report, for every variant and frontend.
+
+`make golden` rewrites them. A golden that differs or that no test uses fails the run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+
+from passes import PrunePrefixCache
+from tracing import capture
+from tracing.decoder import build_decoder
+from tracing.graph import document, text
+
+VARIANTS = ("base", "cache-update", "no-block-tkg", "cte-prefix")
+FRONTENDS = ("make_fx", "export", "dynamo")
+
+
+class TextFile(SingleFileSnapshotExtension):
+    """One plain text file for each golden, named after its case."""
+
+    _write_mode = WriteMode.TEXT
+    file_extension = "txt"
+
+
+@pytest.fixture
+def golden(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    return snapshot.use_extension(TextFile)
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_golden(variant: str, frontend: str, golden: SnapshotAssertion) -> None:
+    decoder = build_decoder("tiny", variant, batch=2, bucket=64)
+    before = capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+    result = PrunePrefixCache()(before)
+    assert text(document(before)) == golden(name="before")
+    assert text(document(result.graph_module)) == golden(name="after")
+    assert json.dumps(result.report.to_dict(), indent=1, ensure_ascii=False) + "\n" == golden(name="report")
+
+
+def test_no_golden_is_left_over() -> None:
+    cases = [f"{variant}-{frontend}" for variant in VARIANTS for frontend in FRONTENDS]
+    wanted = {f"test_golden[{case}][{kind}].txt" for case in cases for kind in ("before", "after", "report")}
+    folder = Path(__file__).parent / "__snapshots__" / "test_goldens"
+    assert {path.name for path in folder.iterdir()} == wanted
