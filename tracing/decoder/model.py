@@ -1,0 +1,165 @@
+"""The reference decoder: a Llama/Qwen3-style model over a paged KV cache, traced as one of its variants."""
+
+import torch
+from torch import Tensor, nn
+
+from passes.errors import DeadkvError
+from tracing.decoder.attention import (
+    Attention,
+    BlockTkgAttention,
+    CacheUpdatingBlockTkgAttention,
+    TorchAttention,
+)
+from tracing.decoder.config import DecoderConfig
+from tracing.decoder.inputs import input_shapes
+from tracing.decoder.kv_cache import BlockKVCacheManager, KeyValue, LayerCache
+from tracing.decoder.norm import RMSNorm
+from tracing.decoder.rope import RotaryEmbedding
+from tracing.decoder.step import DecoderInputs, Step, needed, prepare_step
+from tracing.decoder.variants import Variant
+
+
+class MLP(nn.Module):
+    """SwiGLU feed-forward (Shazeer, arXiv:2002.05202)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_proj = _linear(config.hidden_size, config.intermediate_size, config)
+        self.up_proj = _linear(config.hidden_size, config.intermediate_size, config)
+        self.down_proj = _linear(config.intermediate_size, config.hidden_size, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gated: Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return gated
+
+
+class DecoderLayer(nn.Module):
+    """Attention and MLP, each after a norm and added to the residual."""
+
+    def __init__(self, config: DecoderConfig, attention: type[Attention]) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config)
+        self.self_attn = attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config)
+        self.mlp = MLP(config)
+
+    def forward(self, hidden: Tensor, step: Step, cache: LayerCache) -> tuple[Tensor, KeyValue | None]:
+        attended, new_key_value = self.self_attn(hidden, self.input_layernorm, step, cache)
+        hidden = hidden + attended
+        return hidden + self.mlp(self.post_attention_layernorm(hidden)), new_key_value
+
+
+class Decoder(nn.Module):
+    """A decoder of `config`, laid out for `variant`; build it with `build_decoder`.
+
+    Its KV pools are `kv_mgr.past_key_values.{2l}` (K of layer l) and `{2l + 1}` (V).
+    """
+
+    def __init__(self, config: DecoderConfig, variant: Variant, batch: int, bucket: int) -> None:
+        super().__init__()
+        self.config, self.variant, self.batch, self.bucket = config, variant, batch, bucket
+        attention = _attention(variant)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, dtype=config.dtype)
+        self.rotary_emb = RotaryEmbedding(config)
+        self.layers = nn.ModuleList(DecoderLayer(config, attention) for _ in range(config.layers))
+        self.norm = RMSNorm(config.hidden_size, config)
+        self.lm_head = None if config.tied_embeddings else _linear(config.hidden_size, config.vocab_size, config)
+        self.kv_mgr = BlockKVCacheManager(config, num_blocks=batch * bucket // config.block_size)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        slot_mapping: Tensor,
+        active_block_table: Tensor,
+        num_queries: Tensor | None = None,
+        computed_context_lens: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The logits of each sequence's last token, `[B, 1, vocab]` float32, then the updated pools K0, V0, K1, ...
+
+        All inputs are int32. S is 1 for token generation and the bucket for context encoding.
+        input_ids, position_ids: `[B, S]`.
+        slot_mapping: `[B, S]` flat pool slots, -1 for a token that is not stored.
+        attention_mask: `[B, bucket]`, 1 for each cached token; without prefix, for each real prompt token.
+        active_block_table: `[B, bucket / block_size]`, padded by `variant.table_padding`; `[1]` without prefix.
+        num_queries: `[B, 1]`, how many of the S tokens are real, 0 for an idle row; context encoding only.
+        computed_context_lens: `[B, 1]`, cached tokens to attend to; context encoding with prefix only.
+        """
+        inputs = DecoderInputs(
+            input_ids,
+            attention_mask,
+            position_ids,
+            slot_mapping,
+            active_block_table,
+            num_queries,
+            computed_context_lens,
+        )
+        caches = self._layer_caches(active_block_table)
+        step = prepare_step(self.config, self.variant, inputs, *self.rotary_emb(position_ids))
+        hidden: Tensor = self.embed_tokens(input_ids)
+        new_key_values: list[KeyValue] = []
+        for layer, cache in zip(self.layers, caches, strict=True):
+            hidden, new_key_value = layer(hidden, step, cache)
+            if new_key_value is not None:
+                new_key_values.append(new_key_value)
+        return [self._logits(hidden, inputs), *self._updated_pools(new_key_values, step)]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs this variant takes, in order."""
+        return tuple(self._input_shapes())
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Zeros of every input's shape, int32, on the decoder's device; valid, since they all name block 0."""
+        device = self.embed_tokens.weight.device
+        return tuple(torch.zeros(shape, dtype=torch.int32, device=device) for shape in self._input_shapes().values())
+
+    def check_storage(self) -> None:
+        """Raise DeadkvError where the decoder was built on meta and so has nothing to write to."""
+        if self.embed_tokens.weight.is_meta:
+            raise DeadkvError("the decoder has no storage (device meta): build it with device='cpu'")
+
+    def aliases(self) -> dict[nn.Parameter, int]:
+        """Which output replaces which pool: `{pool: output index}`."""
+        return {pool: index for index, pool in enumerate(self.kv_mgr.past_key_values, start=1)}
+
+    def _input_shapes(self) -> dict[str, tuple[int, ...]]:
+        return input_shapes(self.variant, self.batch, self.bucket, self.config.block_size)
+
+    def _layer_caches(self, active_block_table: Tensor) -> list[LayerCache]:
+        pools = self.kv_mgr.pools()
+        if not self.variant.materializes_prefix:
+            return [LayerCache(pair, None) for pair in pools]
+        past = self.kv_mgr.get_cache(active_block_table)
+        return [LayerCache(pair, prefix) for pair, prefix in zip(pools, past, strict=True)]
+
+    def _updated_pools(self, new_key_values: list[KeyValue], step: Step) -> list[Tensor]:
+        if self.variant.kernel_updates_cache:
+            return list(self.kv_mgr.past_key_values)
+        return self.kv_mgr.update_cache(new_key_values, step.slots)
+
+    def _logits(self, hidden: Tensor, inputs: DecoderInputs) -> Tensor:
+        last = self.norm(self._last_token(hidden, inputs))
+        head = self.embed_tokens if self.lm_head is None else self.lm_head
+        logits = nn.functional.linear(last, head.weight).to(torch.float32)
+        if self.variant.prefix:
+            return logits
+        # Nothing reads an empty table; as in NxDI, this keeps it among the compiled graph's inputs.
+        return logits + inputs.active_block_table[0] * 0
+
+    def _last_token(self, hidden: Tensor, inputs: DecoderInputs) -> Tensor:
+        if self.variant.token_generation:
+            return hidden
+        last = (needed(inputs.num_queries, "num_queries") - 1).clamp(min=0).to(torch.int64)
+        return hidden.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+
+
+def _attention(variant: Variant) -> type[Attention]:
+    if not variant.block_tkg:
+        return TorchAttention
+    return CacheUpdatingBlockTkgAttention if variant.kernel_updates_cache else BlockTkgAttention
+
+
+def _linear(inputs: int, outputs: int, config: DecoderConfig) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=False, dtype=config.dtype)
