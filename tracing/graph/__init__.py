@@ -1,0 +1,25 @@
+"""Graph documents: read them from torch.fx and from files, print them, and compare them."""
+
+from tracing.graph.diff import GraphDiff, diff
+from tracing.graph.diff_dot import render_dot
+from tracing.graph.diff_html import render_html
+from tracing.graph.diff_text import render_text
+from tracing.graph.document import GraphDoc
+from tracing.graph.from_fx import document
+from tracing.graph.jsonfile import dumps, load
+from tracing.graph.text import text
+from tracing.graph.to_fx import graph_module
+
+__all__ = [
+    "GraphDiff",
+    "GraphDoc",
+    "diff",
+    "document",
+    "dumps",
+    "graph_module",
+    "load",
+    "render_dot",
+    "render_html",
+    "render_text",
+    "text",
+]

@@ -1,0 +1,78 @@
+"""What two graphs have in common by name: their inputs, their parameters, and with them what each node is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tracing.graph.document import GraphDoc, Node, Parameter, Type
+from tracing.graph.natural import natural
+from tracing.graph.text import text
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Which inputs (by target) and parameters (by FQN) of the after graph are which of the before graph's."""
+
+    inputs: dict[str, str]
+    parameters: dict[str, str]
+
+
+def anchors(before: GraphDoc, after: GraphDoc) -> Anchors:
+    """Pair inputs and parameters: by name, and what is left in order where types and their counts agree."""
+    return Anchors(
+        inputs=_pair(
+            [(node.target, node.type) for node in before.inputs],
+            [(node.target, node.type) for node in after.inputs],
+        ),
+        parameters=_pair(_by_fqn(before.parameters), _by_fqn(after.parameters)),
+    )
+
+
+def _by_fqn(parameters: Iterable[Parameter]) -> list[tuple[str, Type | None]]:
+    return sorted(((p.fqn, p.type) for p in parameters), key=lambda pair: natural(pair[0]))
+
+
+def _pair(before: Sequence[tuple[str, Type | None]], after: Sequence[tuple[str, Type | None]]) -> dict[str, str]:
+    names = {name for name, _ in before}
+    pairs = {name: name for name, _ in after if name in names}
+    left_before = _by_type((name, found) for name, found in before if name not in pairs)
+    left_after = _by_type((name, found) for name, found in after if name not in pairs)
+    for found, others in left_after.items():
+        if len(left_before.get(found, ())) == len(others):
+            pairs.update(zip(others, left_before[found], strict=True))
+    return pairs
+
+
+def _by_type(named: Iterable[tuple[str, Type | None]]) -> dict[Type | None, list[str]]:
+    groups: dict[Type | None, list[str]] = {}
+    for name, found in named:
+        groups.setdefault(found, []).append(name)
+    return groups
+
+
+Label = tuple[str, Hashable]
+
+
+def labels(doc: GraphDoc, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> list[Label]:
+    """What each node is, apart from its arguments. The mappings give inputs and parameters their common names."""
+    contents: dict[str, Hashable] = {path: ("graph", text(graph)) for path, graph in doc.subgraphs}
+    contents.update((path, ("object", path, name)) for path, name in doc.objects)
+
+    def label(node: Node) -> Label:
+        match node.op:
+            case "placeholder":
+                return node.op, inputs.get(node.target, ("own", node.target))
+            case "get_attr" if node.target not in contents:
+                return node.op, parameters.get(node.target, ("own", node.target))
+            case "get_attr" | "call_module":
+                return node.op, contents[node.target.removeprefix("module:")]
+        return node.op, node.target
+
+    return [label(node) for node in doc.nodes]
+
+
+def kind(label: Label) -> Label:
+    """A label without what may change: which nested graph, object or parameter of its own a node names."""
+    op, named = label
+    return (op, named[0]) if isinstance(named, tuple) and op != "placeholder" else label

@@ -1,0 +1,125 @@
+"""The difference between two graphs, computed on their structure and told in the before graph's names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tracing.graph.anchors import Anchors, anchors
+from tracing.graph.changes import Differences
+from tracing.graph.classify import Classifier
+from tracing.graph.diff_json import diff_dict
+from tracing.graph.document import GraphDoc
+from tracing.graph.interface import interface_changes, output_changes
+from tracing.graph.matching import Matching, match
+from tracing.graph.reasons import Reasons, reasons
+
+
+@dataclass(frozen=True)
+class SubgraphDiff:
+    """The difference between a nested graph of the before graph and the one used in its place."""
+
+    before_path: str
+    after_path: str
+    diff: GraphDiff
+
+
+@dataclass(frozen=True)
+class GraphDiff:
+    """What `diff` returns.
+
+    Attributes:
+        before, after: the documents compared.
+        matches: (before name, after name) of the nodes that both have, in the before graph's order.
+        differences: the nodes removed, added, rewired, changed and reordered, and the interface changes.
+        subgraphs: differing nested graphs.
+        reasons: what the pass's report says, if one was given.
+    """
+
+    before: GraphDoc
+    after: GraphDoc
+    matches: tuple[tuple[str, str], ...]
+    differences: Differences
+    subgraphs: tuple[SubgraphDiff, ...] = ()
+    reasons: Reasons = field(default_factory=Reasons)
+
+    @property
+    def same(self) -> bool:
+        """Whether the graphs are equal up to node names, the names of nested graphs, and legal order."""
+        return self.differences == Differences() and not self.subgraphs
+
+    def op_counts(self) -> tuple[tuple[str, int, int], ...]:
+        """(target, nodes before, nodes after) where they differ, largest change first."""
+        before, after = _counts(self.before), _counts(self.after)
+        changed = [(op, before[op], after[op]) for op in before.keys() | after.keys() if before[op] != after[op]]
+        return tuple(sorted(changed, key=lambda count: (-abs(count[1] - count[2]), count[0])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diff as JSON-able data, documented in docs/graph-format.md."""
+        return diff_dict(self)
+
+
+def diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None = None) -> GraphDiff:
+    """Compare two graphs; `report` (the JSON of the pass's report.json) adds reasons and pin paths.
+
+    Time is linear in nodes and edges. Raises DeadkvError if `report` is not a report.
+    """
+    common = anchors(before, after)
+    matching = match(before, after, common)
+    found = Differences() if matching.equal else _differences(matching, common)
+    interface = (*interface_changes(before, after, common), *found.interface)
+    return GraphDiff(
+        before=before,
+        after=after,
+        matches=_matches(matching),
+        differences=Differences(found.removed, found.added, found.rewired, found.changed, found.reordered, interface),
+        subgraphs=() if matching.equal else tuple(_subgraphs(matching)),
+        reasons=reasons(report),
+    )
+
+
+def _differences(matching: Matching, common: Anchors) -> Differences:
+    classifier = Classifier(matching, common)
+    rewired, changed, reordered = classifier.node_changes()
+    output = matching.before.doc.nodes[-1].name
+    outputs = [change for node in (*rewired, *changed) if node.name == output for change in node.changes]
+    return Differences(
+        removed=classifier.removed(),
+        added=classifier.added(),
+        rewired=tuple(node for node in rewired if node.name != output),
+        changed=tuple(node for node in changed if node.name != output),
+        reordered=reordered,
+        interface=tuple(output_changes(outputs)),
+    )
+
+
+def _matches(matching: Matching) -> tuple[tuple[str, str], ...]:
+    before, after = matching.before.doc.nodes, matching.after.doc.nodes
+    return tuple((before[i].name, after[j].name) for i, j in enumerate(matching.pairs.forward) if j >= 0)
+
+
+def _subgraphs(matching: Matching) -> list[SubgraphDiff]:
+    """Differences between nested graphs that matched nodes name, each pair of graphs once."""
+    before, after = matching.before.doc, matching.after.doc
+    graphs, others = dict(before.subgraphs), dict(after.subgraphs)
+    matched = [(before.nodes[i], after.nodes[j]) for i, j in enumerate(matching.pairs.forward) if j >= 0]
+    paths = dict.fromkeys(
+        (one.target.removeprefix("module:"), other.target.removeprefix("module:"))
+        for one, other in matched
+        if one.op in ("get_attr", "call_module")
+    )
+    compared = [
+        SubgraphDiff(path, other, diff(graphs[path], others[other]))
+        for path, other in paths
+        if path in graphs and other in others
+    ]
+    return [nested for nested in compared if not nested.diff.same]
+
+
+def _counts(doc: GraphDoc) -> Counter[str]:
+    ops = Counter(node.target if node.op.startswith("call") else node.op for node in doc.nodes)
+    for _, graph in doc.subgraphs:
+        ops.update(_counts(graph))
+    return ops

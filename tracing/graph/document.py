@@ -1,0 +1,150 @@
+"""A graph as plain, immutable data: everything torch.fx holds that a reader needs, and nothing of torch.fx itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+OPS = ("placeholder", "get_attr", "call_function", "call_method", "call_module", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of the node called `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A constant as its kind (`int`, `float`, `dtype`, `sym`, ...: the keys of `values.CONSTANTS`) and canonical text.
+
+    Kept as text so that 1, 1.0 and True differ, and NaN equals NaN.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A container: `list`, `tuple`, `slice` and `range` hold their items, `dict` holds key, value, key, value, ..."""
+
+    kind: str
+    items: tuple[Value, ...]
+
+
+Value = Ref | Const | Group
+Dim = int | str  # a number or a symbolic expression such as "2*s0"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """dtype without the `torch.` prefix, shape, and the stride in elements unless it is the contiguous one."""
+
+    dtype: str
+    shape: tuple[Dim, ...]
+    stride: tuple[Dim, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarType:
+    """A number that flows through the graph: `kind` is int, float or bool, `text` its value or symbolic expression."""
+
+    kind: str
+    text: str
+
+
+Type = TensorType | ScalarType | tuple["Type | None", ...]  # a tuple for multi-result nodes; None where unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where in the model a node comes from: `llama.py:12` and the code on that line."""
+
+    at: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. `target` is the stable name that `targets.target_name` gives it; kwargs are sorted by key."""
+
+    name: str
+    op: str
+    target: str
+    args: tuple[Value, ...] = ()
+    kwargs: tuple[tuple[str, Value], ...] = ()
+    type: Type | None = None
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter, buffer or tensor constant.
+
+    `tied_to` is the FQN, from the outermost graph, of the parameter that owns the storage, if another one does.
+    """
+
+    fqn: str
+    type: TensorType
+    tied_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphDoc:
+    """A graph document.
+
+    Attributes:
+        nodes: in graph order; the last one is the output.
+        parameters: tensors that the graph reads or an alias names, by FQN in natural order.
+        aliases: (input name or parameter FQN, output index) pairs: that output is the updated input.
+        objects: (path, class) of submodules and other attributes the graph uses that are neither tensor nor graph.
+        schemas: (target, schema) of the operators used that torch itself does not define.
+        subgraphs: (path, document) of nested graph modules.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    parameters: tuple[Parameter, ...] = ()
+    aliases: tuple[tuple[str, int], ...] = ()
+    objects: tuple[tuple[str, str], ...] = ()
+    schemas: tuple[tuple[str, str], ...] = ()
+    subgraphs: tuple[tuple[str, GraphDoc], ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The placeholders, in order."""
+        return tuple(node for node in self.nodes if node.op == "placeholder")
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The output values; a graph that returns one bare value has one output."""
+        returned = self.nodes[-1].args[0]
+        if isinstance(returned, Group) and returned.kind in ("tuple", "list"):
+            return returned.items
+        return (returned,)
+
+
+def values(node: Node) -> Iterator[Value]:
+    """Every argument value of `node`: positional first, then keyword arguments by name."""
+    yield from node.args
+    for _, value in node.kwargs:
+        yield value
+
+
+def leaves(value: Value) -> Iterator[Ref | Const]:
+    """The references and constants in `value`, left to right."""
+    if isinstance(value, Group):
+        for item in value.items:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def references(node: Node) -> Iterator[str]:
+    """Names of the nodes that `node` reads, in argument order, repeated as often as they occur."""
+    for value in values(node):
+        for leaf in leaves(value):
+            if isinstance(leaf, Ref):
+                yield leaf.name

@@ -1,0 +1,154 @@
+"""Symbolic sizes: canonical names on the way out, and a parser that builds sympy without evaluating any text."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from torch.utils._sympy import functions as torch_functions
+
+from passes.errors import DeadkvError
+
+MAX_EXPRESSION = 2000  # characters
+MAX_INTEGER = 2**64
+_SYMBOL = re.compile(r"(s|u|zf|zuf)(\d{1,9})")
+_TOKEN = re.compile(r"\b(?:s|u|zf|zuf)\d{1,9}\b")
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(sympy, name) for name in ("Eq", "Ne", "And", "Or", "Not")},
+    **{
+        name: getattr(torch_functions, name)
+        for name in (
+            "BitwiseFn_bitwise_and", "BitwiseFn_bitwise_or", "CeilToInt", "CleanDiv", "FloatPow", "FloatTrueDiv",
+            "FloorDiv", "FloorToInt", "Identity", "IntTrueDiv", "Max", "Min", "Mod", "ModularIndexing",
+            "PowByNatural", "PythonMod", "RoundDecimal", "RoundToInt", "ToFloat", "TruncToFloat", "TruncToInt", "Where",
+        )
+        if hasattr(torch_functions, name)
+    },
+}  # fmt: skip
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if base.is_number and exponent.is_number and not (abs(base) <= 64 and abs(exponent) <= 64):
+        raise ValueError
+    return base**exponent
+
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: torch_functions.FloorDiv,
+    ast.Mod: torch_functions.Mod,
+    ast.Pow: _power,
+    ast.BitAnd: sympy.And,
+    ast.BitOr: sympy.Or,
+    ast.USub: operator.neg,
+    ast.Invert: sympy.Not,
+    ast.Eq: sympy.Eq,
+    ast.NotEq: sympy.Ne,
+    ast.Lt: sympy.StrictLessThan,
+    ast.LtE: sympy.LessThan,
+    ast.Gt: sympy.StrictGreaterThan,
+    ast.GtE: sympy.GreaterThan,
+}
+
+
+def symbol(name: str) -> sympy.Symbol:
+    """The sympy symbol of a canonical name, with torch's assumptions: sN is a positive size, uN an unbacked int."""
+    match = _SYMBOL.fullmatch(name)
+    if match is None:
+        raise ValueError
+    if match[1] == "s":
+        return sympy.Symbol(name, integer=True, positive=True)
+    return sympy.Symbol(name, integer=True) if match[1] == "u" else sympy.Symbol(name, real=True)
+
+
+def _number(value: object) -> sympy.Expr:
+    if isinstance(value, bool):
+        return sympy.true if value else sympy.false
+    if isinstance(value, int) and abs(value) <= MAX_INTEGER:
+        return sympy.Integer(value)
+    if isinstance(value, float):
+        return sympy.Float(value)
+    raise ValueError
+
+
+def _build(tree: ast.AST) -> Any:
+    match tree:
+        case ast.Constant(value=value):
+            return _number(value)
+        case ast.Name(id=name):
+            return symbol(name)
+        case ast.UnaryOp(op=op, operand=operand):
+            return _OPERATORS[type(op)](_build(operand))
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_build(left), _build(right))
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            return _OPERATORS[type(op)](_build(left), _build(right))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+            return _FUNCTIONS[name](*map(_build, args))
+    raise ValueError
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> sympy.Expr:
+    """The sympy expression that `text` writes.
+
+    Raises DeadkvError if it is anything but an expression of canonical symbols, numbers and known functions.
+    """
+    try:
+        if len(text) > MAX_EXPRESSION:
+            raise ValueError
+        return _build(ast.parse(text.strip(), mode="eval").body)
+    except Exception as error:  # whatever sympy or the parser makes of hostile text, the answer is one line
+        shown = text if len(text) <= 60 else text[:60] + "..."
+        raise DeadkvError(f"{shown!r} is not a symbolic expression over s0, s1, ..., u0, u1, ...") from error
+
+
+def rename(text: str, names: Mapping[str, str]) -> str:
+    """`text` with its symbols renamed, terms in the order that sympy prints them under the new names."""
+    if text in names:
+        return names[text]
+    expression = parse(text)
+    return str(expression.xreplace({s: symbol(names[s.name]) for s in expression.free_symbols if s.name in names}))
+
+
+def symbols_of(text: str) -> tuple[str, ...]:
+    """The symbols of an expression in order of appearance, each once."""
+    return tuple(dict.fromkeys(_TOKEN.findall(text)))
+
+
+class SymbolNames:
+    """Renames symbols to s0, s1, ... and u0, u1, ... in order of first use: torch's own names vary by release."""
+
+    def __init__(self) -> None:
+        self._names: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._counts: dict[str, int] = {}
+
+    def text(self, number: Any) -> str:
+        """The canonical text of a SymInt, SymFloat or SymBool."""
+        expression = number.node.expr
+        fresh = expression.free_symbols - self._names.keys()
+        for old in sorted(fresh, key=_natural):
+            self._names[old] = self._fresh(old.name)
+        return str(expression.xreplace(self._names))
+
+    def _fresh(self, name: str) -> sympy.Symbol:
+        match = _SYMBOL.match(name)
+        prefix = match[1] if match else "s"
+        count = self._counts.get(prefix, 0)
+        self._counts[prefix] = count + 1
+        return symbol(f"{prefix}{count}")
+
+
+def _natural(old: sympy.Symbol) -> tuple[str, int]:
+    match = re.fullmatch(r"(.*?)(\d*)", old.name)
+    assert match is not None
+    return match[1], int(match[2] or 0)

@@ -1,0 +1,226 @@
+"""A diff as a reader meets it: folded chains, folded changes, layers and a headline. Shared by all renderings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tracing.graph.chains import Chain, Fold, digitless, fold, ranges, span
+from tracing.graph.changes import Change, NodeChange, by_name
+from tracing.graph.diff import GraphDiff
+from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
+from tracing.graph.interface import side_text
+from tracing.graph.reasons import Site
+from tracing.graph.sizes import bytes_text
+from tracing.graph.text import type_text
+
+_NUMBER = re.compile(r"\d+")
+
+
+def short_op(node: Node) -> str:
+    """`index_select` for aten.index_select.default, `permute` for Tensor.permute, `get_attr`, ..."""
+    if not node.op.startswith("call"):
+        return node.op
+    parts = node.target.split(".")
+    overload = node.op == "call_function" and len(parts) == 3 and parts[0] not in ("torch", "operator")
+    return parts[1] if overload else node.target if node.op == "call_module" else parts[-1]
+
+
+@dataclass(frozen=True)
+class ChainRow:
+    """Equal chains: `line` is the first one's spine, the rest of the row is about that one too."""
+
+    count: int
+    where: str  # whose chains these are: the parameters they read
+    line: str
+    type: str
+    size: str
+    nodes: tuple[str, ...]
+    reads: tuple[str, ...]
+    users: tuple[str, ...]
+    sources: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """Equally changed nodes: `changes` are the (slot, before, after) of the first one."""
+
+    count: int
+    op: str
+    names: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
+    rule: str  # of the pass, by its report
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Layers in which the same was removed."""
+
+    layers: str
+    nodes: int
+    chains: tuple[str, ...]
+    size: str
+    reasons: tuple[str, ...]
+
+
+def headline(diff: GraphDiff) -> str:
+    """`gathers 32 -> 0 · nodes 1969 -> 1809 (-160) · 268 MB a step -> 0`, as far as known."""
+    summary = diff.reasons.summary
+    parts = []
+    if {"gathers_before", "gathers_after"} <= summary.keys():
+        parts.append(f"gathers {summary['gathers_before']} -> {summary['gathers_after']}")
+    parts.append(delta("nodes", count_nodes(diff.before), count_nodes(diff.after)))
+    if {"bytes_before", "bytes_after"} <= summary.keys():
+        sizes = (bytes_text(summary[key]) if summary[key] else "0" for key in ("bytes_before", "bytes_after"))
+        parts.append(" a step -> ".join(sizes))
+    return " · ".join(parts)
+
+
+def delta(name: str, before: int, after: int) -> str:
+    """`nodes 12 -> 8 (-4)`, or `nodes 12` if nothing changed."""
+    return f"{name} {before}" if before == after else f"{name} {before} -> {after} ({after - before:+d})"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def count_nodes(doc: GraphDoc) -> int:
+    """Nodes of a graph and of the graphs nested in it."""
+    return len(doc.nodes) + sum(count_nodes(graph) for _, graph in doc.subgraphs)
+
+
+def chain_rows(diff: GraphDiff, doc: GraphDoc, names: Iterable[str]) -> list[ChainRow]:
+    """The nodes called `names` of `doc`, as folded chains."""
+    nodes = by_name(doc)
+    sites = diff.reasons.by_node()
+    return [_chain_row(folded, nodes, sites) for folded in fold(doc, names)]
+
+
+def _chain_row(folded: Fold, nodes: dict[str, Node], sites: dict[str, Site]) -> ChainRow:
+    first = folded.chains[0]
+    parameters = [chain.parameters[0] for chain in folded.chains if chain.parameters]
+    reasons = (sites[n].reason for chain in folded.chains for n in chain.nodes if n in sites)
+    return ChainRow(
+        count=len(folded.chains),
+        where=span(parameters) if len(parameters) == len(folded.chains) else "",
+        line=spine_text(first, nodes),
+        type=type_text(nodes[first.spine[-1]].type),
+        size="" if first.bytes is None else bytes_text(first.bytes),
+        nodes=first.nodes,
+        reads=first.reads,
+        users=first.users,
+        sources=tuple(dict.fromkeys(_source(nodes[name]) for name in first.nodes if nodes[name].source)),
+        reasons=tuple(dict.fromkeys(reason for reason in reasons if reason)),
+    )
+
+
+def _source(node: Node) -> str:
+    return "" if node.source is None else f"{node.source.at}: {node.source.code}"
+
+
+def spine_text(chain: Chain, nodes: dict[str, Node]) -> str:
+    """`index_select -> view -> permute`, and how many nodes beside the spine served it."""
+    line = " -> ".join(short_op(nodes[name]) for name in chain.spine)
+    beside = len(chain.nodes) - len(chain.spine)
+    return f"{line} (+{beside} for its operands)" if beside else line
+
+
+def change_rows(diff: GraphDiff, found: Sequence[NodeChange]) -> list[ChangeRow]:
+    """Changed nodes, equal changes together."""
+    nodes = by_name(diff.before)
+    added = by_name(diff.after)
+    groups: dict[Hashable, list[NodeChange]] = {}
+    for change in found:
+        groups.setdefault((diff.reasons.rules.get(change.name), _change_key(change, nodes, added)), []).append(change)
+    return [
+        ChangeRow(
+            count=len(group),
+            op=short_op(nodes[group[0].name]),
+            names=tuple(change.name for change in group),
+            changes=tuple(_sides(change) for change in group[0].changes),
+            rule=diff.reasons.rules.get(group[0].name, ""),
+        )
+        for group in groups.values()
+    ]
+
+
+def _sides(change: Change) -> tuple[str, str, str]:
+    before, after = (_ABSENT if side is None else str(side_text(side)) for side in (change.before, change.after))
+    return change.slot, before, after
+
+
+_ABSENT = "(absent)"
+
+
+def _change_key(change: NodeChange, nodes: dict[str, Node], added: dict[str, Node]) -> Hashable:
+    def what(side: Value | str | None) -> Hashable:
+        if side is None or isinstance(side, str):
+            return digitless(side or "")
+        return tuple(_leaf(leaf, nodes, added) for leaf in leaves(side))
+
+    sides = tuple((part.slot, what(part.before), what(part.after)) for part in change.changes)
+    return nodes[change.name].target, sides
+
+
+def _leaf(leaf: Value, nodes: dict[str, Node], added: dict[str, Node]) -> Hashable:
+    if not isinstance(leaf, Ref):
+        return leaf
+    node = nodes[leaf.name] if leaf.name in nodes else added[leaf.name[1:]]
+    return node.op, digitless(node.target)
+
+
+def layer_rows(diff: GraphDiff) -> list[LayerRow]:
+    """What was removed, layer by layer; neighbouring layers that lost the same are one row."""
+    layers: dict[int, list[tuple[Chain, str]]] = {}
+    sites = diff.reasons.by_node()
+    nodes = by_name(diff.before)
+    for folded in fold(diff.before, diff.differences.removed):
+        for chain in folded.chains:
+            layer = _layer(chain, sites, nodes)
+            if layer is not None:
+                layers.setdefault(layer, []).append((chain, spine_text(chain, nodes)))
+    rows: dict[Hashable, list[int]] = {}
+    for layer in sorted(layers):
+        rows.setdefault(_layer_key(layers[layer], sites), []).append(layer)
+    return [_layer_row(numbers, layers[numbers[0]], sites) for numbers in rows.values()]
+
+
+def _layer(chain: Chain, sites: dict[str, Site], nodes: dict[str, Node]) -> int | None:
+    """By the report; else the first number in the name of a parameter that the chain or a neighbour of it reads."""
+    told = next((sites[name].layer for name in chain.nodes if name in sites), None)
+    if told is not None:
+        return told
+    return next((int(n) for fqn in _parameters(chain, nodes) for n in _NUMBER.findall(fqn)[:1]), None)
+
+
+def _parameters(chain: Chain, nodes: dict[str, Node]) -> Iterator[str]:
+    yield from chain.parameters
+    for name in chain.reads:
+        if nodes[name].op == "get_attr":
+            yield nodes[name].target
+
+
+def _layer_key(chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> Hashable:
+    return tuple((line, chain.bytes) for chain, line in chains), _reasons(chains, sites)
+
+
+def _reasons(chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> tuple[str, ...]:
+    found = (sites[name].reason for chain, _ in chains for name in chain.nodes if name in sites)
+    return tuple(dict.fromkeys(reason for reason in found if reason))
+
+
+def _layer_row(numbers: list[int], chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> LayerRow:
+    sizes = [chain.bytes for chain, _ in chains if chain.bytes is not None]
+    counts = Counter(line for _, line in chains)
+    return LayerRow(
+        layers=ranges(numbers),
+        nodes=sum(len(chain.nodes) for chain, _ in chains),
+        chains=tuple(line if count == 1 else f"{count} x {line}" for line, count in counts.items()),
+        size=bytes_text(max(sizes)) if sizes else "",
+        reasons=_reasons(chains, sites),
+    )
