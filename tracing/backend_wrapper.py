@@ -44,5 +44,5 @@ def _backend(inner: str | Backend) -> Backend:
     try:
         found: Backend = lookup_backend(inner)
     except InvalidBackend as error:
-        raise DeadkvError(f"no torch.compile backend is called {inner!r}: install the package that brings it") from error
+        raise DeadkvError(f"no torch.compile backend {inner!r}: install the package that brings it") from error
     return found

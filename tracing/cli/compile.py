@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +31,15 @@ def compile_command(
     policy: Annotated[str, typer.Option(help="Which dead sites go: conservative, liveness.")] = "conservative",
     backend: Annotated[str, typer.Option(help=f"Hand-off: auto (best installed), {Names(BACKENDS)}.")] = "auto",
     target: Annotated[str, typer.Option(help=f"Compile for: {Names(TARGETS)}.")] = "inf2",
-    out: Annotated[Path | None, typer.Option(help="Output folder; must not exist.", show_default="deadkv-out/...")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; must not exist.", show_default="deadkv-out/...")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Hugging Face folder with safetensors files.")] = None,
     run: Annotated[bool, typer.Option("--run", help="Also run torch and XLA:CPU and compare all results.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the random weights and inputs of --run.")] = 0,
-    compiler_arg: Annotated[list[str] | None, typer.Option(help="Further argument for the compiler; repeatable.")] = None,
+    compiler_arg: Annotated[
+        list[str] | None, typer.Option(help="Further argument for the compiler; repeatable.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Limit for the compiler's run, in seconds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -84,8 +89,10 @@ def _print(result: CompileResult, check: RunCheck | None, as_json: bool) -> None
     console = stdout()
     if check is not None:
         console.print(check.line)
-    console.print(f"wrote {result.out_dir}")
-    console.print(result.backend.message)
+    done = result.backend
+    console.print(f"wrote {result.out_dir}: {done.backend}: {done.message}")
+    if done.command is not None and done.exit_code is None:
+        console.print(f"  cd {shlex.quote(str(result.out_dir))} && {shlex.join(done.command)}")
 
 
 def _as_json(result: CompileResult, check: RunCheck | None) -> dict[str, Any]:

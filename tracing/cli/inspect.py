@@ -69,7 +69,9 @@ def verify_command(before: Graph, after: Graph, as_json: Json = False) -> None:
     if as_json:
         print_json({"verified": flaw is None, "flaw": flaw})
     else:
-        stdout().print("verified: the pruned graph computes and writes what the graph before did" if flaw is None else flaw)
+        stdout().print(
+            "verified: the pruned graph computes and writes what the graph before did" if flaw is None else flaw
+        )
     raise typer.Exit(0 if flaw is None else DIFFERENT)
 
 

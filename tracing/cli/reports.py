@@ -37,6 +37,8 @@ def print_summary(report: PruneReport) -> None:
     stayed = [site for site in report.sites if site.status in ("kept", "live")]
     for status, count in sorted(Counter(site.status for site in stayed).items()):
         first = next(site for site in stayed if site.status == status)
-        console.print(f"{status}: {count} of {len(report.sites)} sites; layer {first.layer} {first.role}: {first.reason}")
+        console.print(
+            f"{status}: {count} of {len(report.sites)} sites; layer {first.layer} {first.role}: {first.reason}"
+        )
     if report.unused_inputs:
         console.print(f"inputs left without a use (they stay in the signature): {', '.join(report.unused_inputs)}")

@@ -1,0 +1,214 @@
+"""The command line, end to end: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passes.report import SCHEMA
+from tracing.cli import main
+
+Run = Callable[..., int]
+SMALL = ("--model", "tiny", "--batch", "2", "--bucket", "64")
+
+
+@pytest.fixture
+def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs one command in this process and returns its exit code."""
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Output folders of the base and the hand-edited variant, on each frontend."""
+    root = tmp_path_factory.mktemp("compiled")
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for variant in ("base", "hand-edited", "no-block-tkg"):
+            for frontend in ("make_fx", "export", "dynamo"):
+                name = f"{variant}-{frontend}"
+                folders[name] = root / name
+                options = ("--variant", variant, "--frontend", frontend, "--out", str(folders[name]))
+                patch.setattr(sys, "argv", ["deadkv", "compile", *SMALL, *options])
+                with pytest.raises(SystemExit) as stopped:
+                    main()
+                assert not stopped.value.code
+    yield folders
+
+
+FILES = [
+    "after.graph.json", "after.graph.txt", "after.hlo.pb", "after.stablehlo.mlir",
+    "before.graph.json", "before.graph.txt", "before.hlo.pb", "before.stablehlo.mlir",
+    "command.txt", "diff.html", "diff.txt", "parameters.json", "report.json",
+]  # fmt: skip
+
+
+def test_compile_writes_every_artefact(compiled: dict[str, Path]) -> None:
+    folder = compiled["base-make_fx"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    report = json.loads((folder / "report.json").read_text())
+    assert report["schema"] == SCHEMA
+    assert report["summary"]["gathers_before"] == 4 and report["summary"]["gathers_after"] == 0
+    assert report["summary"]["nodes_before"] - report["summary"]["nodes_after"] == 20
+    assert {site["status"] for site in report["sites"]} == {"pruned"}
+    assert (
+        (folder / "command.txt").read_text().startswith("neuronx-cc compile after.hlo.pb --framework XLA --target inf2")
+    )
+    assert "<html" in (folder / "diff.html").read_text()
+
+
+def test_a_zero_user_site_never_reaches_the_hlo(compiled: dict[str, Path]) -> None:
+    folder = compiled["base-make_fx"]
+    assert (folder / "before.hlo.pb").read_bytes() == (folder / "after.hlo.pb").read_bytes()
+
+
+@pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
+def test_the_pruned_graph_is_the_hand_edited_graph(deadkv: Run, compiled: dict[str, Path], frontend: str) -> None:
+    pruned = compiled[f"base-{frontend}"] / "after.graph.json"
+    edited = compiled[f"hand-edited-{frontend}"] / "before.graph.json"
+    assert deadkv("diff", pruned, edited) == 0
+    assert deadkv("diff", compiled[f"base-{frontend}"] / "before.graph.json", edited) == 1
+
+
+@pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
+def test_live_sites_stay_and_name_what_pins_them(compiled: dict[str, Path], frontend: str) -> None:
+    report = json.loads((compiled[f"no-block-tkg-{frontend}"] / "report.json").read_text())
+    assert report["summary"]["gathers_after"] == report["summary"]["gathers_before"] == 4
+    assert report["removed"] == []
+    for site in report["sites"]:
+        assert site["status"] == "live"
+        assert site["pinned_by"][-1] == "output"
+        assert "which reaches output" in site["reason"]
+
+
+@pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
+def test_verify_accepts_the_pruned_graph_and_rejects_another(
+    deadkv: Run, compiled: dict[str, Path], frontend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = compiled[f"base-{frontend}"]
+    assert deadkv("verify", folder / "before.graph.json", folder / "after.graph.json") == 0
+    assert "verified" in capsys.readouterr().out
+    other = compiled[f"no-block-tkg-{frontend}"] / "after.graph.json"
+    assert deadkv("verify", folder / "before.graph.json", other) == 1
+    assert "not verified" in capsys.readouterr().out
+
+
+def test_explain_lists_every_site(deadkv: Run, compiled: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert deadkv("explain", compiled["base-make_fx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("gathers 4 -> 4")
+    assert lines[2].split()[:4] == ["0", "K", "kv_mgr.past_key_values.0", "dead"]
+    assert len(lines) == 6
+
+
+def test_json_output_is_one_document(
+    deadkv: Run, compiled: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = compiled["base-make_fx"]
+    before, after = folder / "before.graph.json", folder / "after.graph.json"
+    expected: list[tuple[tuple[Any, ...], int]] = [
+        (("explain", before, "--json"), 0), (("diff", before, after, "--json"), 1),
+        (("verify", before, after, "--json"), 0), (("passes", "--json"), 0),
+    ]  # fmt: skip
+    for arguments, code in expected:
+        assert deadkv(*arguments) == code
+        json.loads(capsys.readouterr().out)
+
+
+def test_compile_prints_json(deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deadkv("compile", *SMALL, "--out", tmp_path / "out", "--json", "--run") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["report"]["summary"]["gathers_after"] == 0
+    assert printed["backend"]["command"][0] == "neuronx-cc"
+    assert printed["run"]["passed"] is True
+
+
+def test_diff_writes_html_and_dot(deadkv: Run, compiled: dict[str, Path], tmp_path: Path) -> None:
+    folder = compiled["base-make_fx"]
+    graphs = folder / "before.graph.json", folder / "after.graph.json"
+    assert deadkv("diff", *graphs, "--html", tmp_path / "d.html", "--dot", tmp_path / "d.dot") == 1
+    assert "<html" in (tmp_path / "d.html").read_text() and "digraph" in (tmp_path / "d.dot").read_text()
+    assert deadkv("diff", *graphs, "--html", tmp_path / "no" / "d.html") == 2
+
+
+BAD_CHOICES = [
+    (("--model", "gpt-2"), "unknown model preset 'gpt-2': choose one of tiny, llama-3.2-1b"),
+    (("--variant", "fast"), "choose one of base, hand-edited"),
+    (("--frontend", "tf"), "unknown frontend 'tf': choose one of make_fx, export, dynamo"),
+    (("--backend", "gcc"), "unknown backend 'gcc': choose one of auto, torch-neuronx, neuronx-cc, hlo"),
+    (("--policy", "brave"), "unknown policy 'brave': choose one of conservative, liveness"),
+    (("--target", "tpu"), "inf2, trn1, trn2"),
+    (("--bucket", "63"), "63 is not a positive multiple of the block size 8"),
+    (("--layers", "0"), "layers"),
+    (("--batch", "0"), "batch must be at least 1"),
+    (("--backend", "torch-neuronx"), "torch-neuronx"),
+    (("--weights", "nowhere"), "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_CHOICES, ids=[" ".join(options) for options, _ in BAD_CHOICES])
+def test_a_bad_choice_is_one_line_and_writes_nothing(
+    deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
+) -> None:
+    assert deadkv("compile", *SMALL, "--out", tmp_path / "out", *options) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("deadkv: ") and printed.err.count("\n") == 1
+    assert message in printed.err
+    assert printed.out == "" and list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_folder_is_refused(deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deadkv("compile", *SMALL, "--out", tmp_path) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_an_unwritable_output_folder_is_refused(
+    deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert deadkv("compile", *SMALL, "--out", tmp_path / "file" / "out") == 2
+    assert "cannot write the output folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["diff", "explain", "verify"])
+def test_a_file_that_is_no_graph_is_one_line(
+    deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("{}")
+    for path in (wrong, tmp_path / "absent.json", tmp_path):
+        arguments = (path,) if command == "explain" else (path, path)
+        assert deadkv(command, *arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.err.startswith("deadkv: ") and printed.err.count("\n") == 1
+
+
+def test_two_processes_write_identical_files(compiled: dict[str, Path], tmp_path: Path) -> None:
+    folders = [tmp_path / seed for seed in ("1", "2")]
+    for folder in folders:
+        command = [sys.executable, "-m", "tracing.cli", "compile", *SMALL, "--out", str(folder)]
+        environment = {**os.environ, "PYTHONHASHSEED": folder.name}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+    for name in FILES:
+        first, second = ((folder / name).read_bytes() for folder in folders)
+        assert first == second == (compiled["base-make_fx"] / name).read_bytes(), name
+
+
+def test_help_names_every_command(deadkv: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deadkv("--help") == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in ("compile", "diff", "explain", "verify", "passes"))

@@ -1,0 +1,5 @@
+"""`python -m tracing.cli`."""
+
+from tracing.cli.app import main
+
+main()
