@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes import metadata
@@ -62,10 +63,10 @@ def _pin_path(site: Site, demand: DemandResult) -> list[Node]:
 
 
 def _live_reason(site: Site, path: list[Node], demand: DemandResult) -> str:
-    """`read by %cat_3 (attention.py:46), which reaches output 0`."""
+    """`read by %cat_3 (aten.cat.default, attention.py:46), which reaches output 0`."""
     reader = next((node for node in path if node not in site.chain), path[-1])
-    where = metadata.source_line(reader)
-    text = f"read by %{reader.name}" + (f" ({where})" if where else "")
+    where = ", ".join(filter(None, (_operator(reader), metadata.source_line(reader))))
+    text = f"read by %{reader.name} ({where})"
     if path[-1].op == "output":
         text = f"{text}, which reaches output {_output_index(path)}" if reader.op != "output" else "is an output"
     else:
@@ -73,6 +74,12 @@ def _live_reason(site: Site, path: list[Node], demand: DemandResult) -> str:
         text = f"{text}{reached}: it {demand.pins[path[-1]].reason}"
     refusal = next((demand.refusals[node] for node in (site.gather, *path) if node in demand.refusals), None)
     return text if refusal is None else f"{text}; {refusal}"
+
+
+def _operator(node: Node) -> str:
+    if node.op == "call_function" and not isinstance(node.target, OpOverload):
+        return str(getattr(node.target, "__name__", node.target))
+    return f"Tensor.{node.target}" if node.op == "call_method" else str(node.target)
 
 
 def _output_index(path: list[Node]) -> int:

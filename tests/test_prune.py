@@ -88,7 +88,7 @@ def test_a_live_site_names_the_shortest_path_to_what_keeps_it() -> None:
     short_way = build.call(aten.sum.default, prior)
     (site,) = LIVENESS(build.module(x, long_way, short_way)).report.sites
     assert site.pinned_by == ("view_1", "permute", "sum_1", "output")
-    assert site.reason == "read by %sum_1, which reaches output 2"
+    assert site.reason == "read by %sum_1 (aten.sum.default), which reaches output 2"
 
 
 def test_metadata_and_names_of_kept_nodes_stay() -> None:
