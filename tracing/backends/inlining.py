@@ -1,0 +1,66 @@
+"""Replaces the calls of a kernel that the target's cores do not run by the kernel's torch reference."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch.fx import Graph, GraphModule, Node
+
+from passes.errors import DeadkvError
+from tracing.backends.kernels import Kernel, bind_operands, kernel_of, writes_plain_attributes
+from tracing.backends.targets import Target
+
+
+def inline_kernels(gm: GraphModule, target: Target) -> GraphModule:
+    """`gm` with plain torch in place of such calls, on the same Parameter objects; `gm` itself if there is none.
+
+    What a kernel writes in place becomes a new value for the nodes after it. Raises DeadkvError for a kernel that
+    writes something else than a parameter or buffer, or one that is also read through a view.
+    """
+    kernels = {node: kernel for node in gm.graph.nodes if (kernel := kernel_of(node.target)) is not None}
+    if all(kernel.runs_on(target) for kernel in kernels.values()):
+        return gm
+    copier = _Inliner(gm)
+    for node in gm.graph.nodes:
+        kernel = kernels.get(node)
+        if kernel is None or kernel.runs_on(target):
+            copier.copy(node)
+        else:
+            copier.inline(node, kernel)
+    return GraphModule(gm, copier.graph)
+
+
+class _Inliner:
+    def __init__(self, gm: GraphModule) -> None:
+        self.graph = Graph()
+        self._gm = gm
+        self._values: dict[Node, Any] = {}
+        self._written: dict[Any, Node] = {}
+
+    def copy(self, node: Node) -> None:
+        self._values[node] = self.graph.node_copy(node, self._value)
+
+    def inline(self, node: Node, kernel: Kernel) -> None:
+        if not writes_plain_attributes(self._gm, node, kernel):
+            raise DeadkvError(
+                f"{kernel.name} (node {node.name}) writes a cache that is no plain parameter of the graph or is also "
+                "read through a view: capture it with the functional op"
+            )
+        bound = bind_operands(node.target, node.args, node.kwargs)
+        operands = {name: self._operand(value) for name, value in bound.items()}
+        call = self.graph.call_function(kernel.load_reference(), kwargs=operands)
+        results = [self._pick(call, i) for i in range(kernel.results + len(kernel.writes))]
+        self._values[node] = results[0] if kernel.results == 1 else call
+        for name, value in zip(kernel.writes, results[kernel.results :], strict=True):
+            self._written[bound[name].target] = value
+
+    def _pick(self, call: Node, index: int) -> Node:
+        return self.graph.call_function(operator.getitem, (call, index))
+
+    def _operand(self, argument: Any) -> Any:
+        return self._value(argument) if isinstance(argument, Node) else argument
+
+    def _value(self, node: Node) -> Any:
+        current = self._written.get(node.target) if node.op == "get_attr" else None
+        return self._values[node] if current is None else current
