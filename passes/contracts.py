@@ -81,7 +81,7 @@ class Contracts:
         """The contract of the operator that `call` calls, or None."""
         if call is None:
             return None
-        return self.by_op.get(call.op) or self.by_base_name.get(call.base_name)
+        return self.by_op.get(call.op.removeprefix("function:")) or self.by_base_name.get(call.base_name)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _shape_of(source: Node, call: Call) -> list[tuple[Node, Demand]]:
 def _factory_call(call: Call, roots: ShapeRoots) -> NewCall | None:
     result = metadata.traced_tensor(call.node)
     order = None if result is None else _dense_order(result)
-    if result is None or order is None:
+    if result is None or order is None or call.bound.get("pin_memory"):
         return None
     sizes = roots.terms([result.shape[dim] for dim in order], aten=_is_aten(call))
     if sizes is None:

@@ -23,7 +23,7 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
     Must go: `attention(%x, %table, %k_prior)` whose contract, given a table, does not read `k_prior`.
     Must stay: the same call without a table, or an operator without a contract.
     """
-    needed = contract.operands_read(call) | contract.operands_written(call)
+    needed = contract.operands_read(call) | contract.operands_written(call) | _aliased(call)
     uses: list[tuple[Node, Demand]] = []
     rewrites: list[SetOperand] = []
     refusals: list[str] = []
@@ -39,6 +39,13 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
         elif name not in needed:
             refusals.append(f"{call.op} does not read {name}, but its contract gives no stand-in for it")
     return Transfer(uses, tuple(rewrites), refusals[0] if refusals else None)
+
+
+def _aliased(call: Call) -> frozenset[str]:
+    """Operands that the schema marks as written or as shared with a result."""
+    return frozenset(
+        a.name for overload in call.overloads for a in overload._schema.arguments if a.alias_info is not None
+    )
 
 
 def _stand_in(call: Call, contract: Contract, name: str, operand: Node) -> Any:

@@ -19,7 +19,7 @@ from passes import metadata
 from passes.ops.names import GETATTR, GETITEM, SETITEM
 from passes.ops.schema import Call, operand_nodes
 
-TRUSTED_NAMESPACES = frozenset({"aten", "prims", "python"})
+TRUSTED_NAMESPACES = frozenset({"aten", "python"})
 """Operators whose schema tells the truth about writes. A custom operator needs a contract to be believed."""
 
 
@@ -46,7 +46,8 @@ def effects(call: Call | None) -> Effects:
         return _opaque("is a call of which nothing is known (no contract)")
     if (special := _PYTHON_EFFECTS.get(call.op)) is not None:
         return special(call)
-    if not call.overloads or any(torch.Tag.inplace_view in overload.tags for overload in call.overloads):
+    changes_view = any(torch.Tag.inplace_view in overload.tags for overload in call.overloads)
+    if not call.overloads or changes_view or call.base_name in _SILENT_WRITES:
         return _opaque("changes a tensor in a way that is not modelled")
     return Effects(_reason(call), False, _written(call), _aliased(call))
 
@@ -65,10 +66,13 @@ def _opaque(reason: str) -> Effects:
 
 
 def _reason(call: Call) -> str | None:
-    if call.base_name.startswith(("_assert", "sym_constrain_range", "_functional_assert")):
+    if call.base_name.startswith(_ASSERTIONS):
         return "asserts a condition at run time"
     random = any(torch.Tag.nondeterministic_seeded in overload.tags for overload in call.overloads)
     return "draws random numbers" if random and not _draws_nothing(call) else None
+
+
+_ASSERTIONS = ("_assert", "sym_constrain_range", "_functional_assert", "_functional_sym_constrain", "_print")
 
 
 def _draws_nothing(call: Call) -> bool:
@@ -119,7 +123,10 @@ def _is_composite(overload: OpOverload) -> bool:
 
 
 # The result shares the operand's storage; the schema says nothing (aten/src/ATen/native/native_functions.yaml).
-_SILENT_ALIASES = frozenset({"_unsafe_view", "lift_fresh", "_lazy_clone"})
+_SILENT_ALIASES = frozenset("_unsafe_view unsafe_split unsafe_split_with_sizes lift_fresh _lazy_clone".split())
+
+# The operator updates its running statistics in place; the schema says nothing.
+_SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
 
 # Composite operators that always compute into new storage.
 _FRESH_COMPOSITES = frozenset(

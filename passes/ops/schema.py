@@ -35,7 +35,7 @@ class Call:
     Attributes:
         node: the call.
         op: qualified operator name without overload, such as `aten::permute` or `python::getitem`; for any other
-            Python function its module and name, joined by `::`.
+            Python function `function:`, its module and name, joined by `::`.
         overload: the overload that the arguments bind to, or None where the spelling has no schema of its own.
         bound: every argument name mapped to its node or constant, defaults filled in.
     """
@@ -53,6 +53,8 @@ class Call:
     @property
     def overloads(self) -> tuple[OpOverload, ...]:
         """The overload bound to, or every one of the operator where the spelling does not say which."""
+        if self.op.startswith("function:"):
+            return ()
         return (self.overload,) if self.overload is not None else _aten_overloads(self.base_name)
 
 
@@ -197,5 +199,5 @@ def _bind_signature(node: Node, target: Callable[..., Any]) -> Call | None:
     except (TypeError, ValueError):
         return None
     bound.apply_defaults()
-    name = f"{getattr(target, '__module__', '')}::{getattr(target, '__name__', type(target).__name__)}"
+    name = f"function:{getattr(target, '__module__', '')}::{getattr(target, '__name__', type(target).__name__)}"
     return Call(node, name, None, dict(bound.arguments))

@@ -15,7 +15,8 @@ from passes.verify.correspondence import Correspondence
 from passes.verify.symbols import asserts_what_was_traced
 from passes.verify.trail import reject
 
-_PURE_NAMESPACES = frozenset({"aten", "prims"})
+_PURE_NAMESPACES = frozenset({"aten"})
+_SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
 _IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem})
 _PURE_METHODS = frozenset(
     "float double half bfloat16 int long short bool char byte cpu type dim size ndimension nelement "
@@ -68,6 +69,8 @@ def _schema_flaw(node: Node) -> str | None:
     name = _name(node)
     if name.startswith(("_assert", "_functional_assert", "sym_constrain")) and not asserts_what_was_traced(node):
         return "it asserts a condition that the trace does not prove"
+    if name in _SILENT_WRITES or name == "_print":
+        return "it has an effect that its schema does not show"
     for overload in _schemas(node):
         if torch.Tag.inplace_view in overload.tags:
             return "it changes the shape of a tensor in place"
