@@ -222,7 +222,7 @@ def test_a_kernel_stand_in_is_never_compiled(compiler: Callable[..., None], out:
     graph = capture(decoder, inputs)
     request = BackendRequest(graph, graph, inputs, (), "trn2", out)
     with pytest.raises(
-        DeadkvError, match=r"2 kernel calls as custom calls .*trn2: choose --backend hlo .*--target inf2"
+        DeadkvError, match=r"2 kernel call\(s\) as stand-in custom calls .*trn2: choose --backend hlo .*--target inf2"
     ):
         get_backend("neuronx-cc").run(request)
     assert not (out / "after.neff").exists()

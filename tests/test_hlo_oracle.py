@@ -10,6 +10,7 @@ import torch
 from jax import lax
 from torch.utils import _pytree as pytree
 
+from tracing.backends.hlo import ops
 from tracing.backends.hlo.conversion import to_numpy, to_tensor
 from tracing.backends.hlo.dtypes import narrowed, to_torch
 from tracing.backends.hlo.ops import LOWERINGS
@@ -124,3 +125,9 @@ def test_a_lowering_that_raises_is_reported() -> None:
     call = case(aten.add.Tensor, floats(2, 3), floats(2, 3, seed=1))
     with pytest.raises(TypeError):
         check(call, *run_lowerings([call], {aten.add.Tensor: lambda x, y: lax.add(x, lax.reshape(y, (3, 2)))}))
+
+
+def test_no_op_is_in_two_tables() -> None:
+    kinds = [getattr(ops, name) for name in vars(ops) if hasattr(getattr(ops, name), "LOWERINGS")]
+    assert sum(len(kind.LOWERINGS) for kind in kinds) == len(LOWERINGS)
+    assert len(kinds) == 12

@@ -1,4 +1,4 @@
-"""Lowerings of views and copies against torch eager."""
+"""Lowerings of views, copies and assembled tensors against torch eager."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.test_hlo_oracle import Case, bools, case, check, floats, ints, run_lowerings
-from tracing.backends.hlo.ops.views import LOWERINGS
+from tracing.backends.hlo.ops import assembly, views
 
 aten = torch.ops.aten
 X = floats(2, 3, 4)
@@ -97,4 +97,4 @@ def test_equals_torch(index: int, results: list[Any]) -> None:
 
 
 def test_every_lowering_has_a_case() -> None:
-    assert set(LOWERINGS) == {call.op for call in CASES}
+    assert {*views.LOWERINGS, *assembly.LOWERINGS} == {call.op for call in CASES}

@@ -8,7 +8,7 @@ from typing import Any
 from torch.fx import Graph, GraphModule, Node
 
 from passes.errors import DeadkvError
-from tracing.backends.kernels import Kernel, bind_operands, kernel_of, writes_plain_attributes
+from tracing.backends.kernels import Kernel, bind_operands, held_by, kernel_of, writes_plain_attributes
 from tracing.backends.targets import Target
 
 
@@ -36,7 +36,7 @@ class _Inliner:
         self.graph = Graph()
         self._gm = gm
         self._values: dict[Node, Any] = {}
-        self._written: dict[Any, Node] = {}
+        self._written: dict[int, Node] = {}
 
     def copy(self, node: Node) -> None:
         self._values[node] = self.graph.node_copy(node, self._value)
@@ -53,7 +53,7 @@ class _Inliner:
         results = [self._pick(call, i) for i in range(kernel.results + len(kernel.writes))]
         self._values[node] = results[0] if kernel.results == 1 else call
         for name, value in zip(kernel.writes, results[kernel.results :], strict=True):
-            self._written[bound[name].target] = value
+            self._written[id(held_by(self._gm, bound[name]))] = value
 
     def _pick(self, call: Node, index: int) -> Node:
         return self.graph.call_function(operator.getitem, (call, index))
@@ -62,5 +62,5 @@ class _Inliner:
         return self._value(argument) if isinstance(argument, Node) else argument
 
     def _value(self, node: Node) -> Any:
-        current = self._written.get(node.target) if node.op == "get_attr" else None
+        current = self._written.get(id(held_by(self._gm, node))) if node.op == "get_attr" else None
         return self._values[node] if current is None else current

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -86,9 +87,14 @@ def writes_plain_attributes(gm: GraphModule, node: Node, kernel: Kernel) -> bool
     written = [operands[name] for name in kernel.writes]
     if not all(isinstance(operand, Node) and operand.op == "get_attr" for operand in written):
         return False
-    targets = {operand.target for operand in written}
-    readers = (user for n in gm.graph.find_nodes(op="get_attr") if n.target in targets for user in n.users)
+    tensors = {id(held_by(gm, operand)) for operand in written}
+    readers = (user for n in gm.graph.find_nodes(op="get_attr") if id(held_by(gm, n)) in tensors for user in n.users)
     return not any(_may_be_view(reader) for reader in readers)
+
+
+def held_by(gm: GraphModule, node: Node) -> Any:
+    """The attribute that a `get_attr` node reads."""
+    return attrgetter(str(node.target))(gm)
 
 
 def _may_be_view(node: Node) -> bool:

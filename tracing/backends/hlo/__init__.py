@@ -39,7 +39,7 @@ class HloBackend:
         artefacts = write_artefacts(lowered, request.out_dir)
         stand_ins = kernel_stand_ins(lowered["after"].hlo)
         if stand_ins:
-            message = f"{HLO_FILE} shows {stand_ins} kernel calls as custom calls and cannot be compiled"
+            message = f"{HLO_FILE} shows {stand_ins} kernel call(s) as stand-in custom calls and cannot be compiled"
             return BackendResult(self.name, artefacts, None, None, None, message)
         artefacts = (*artefacts, write_command(command, request.out_dir))
         return BackendResult(self.name, artefacts, command, None, None, "HLO written; compile it with the command")

@@ -44,6 +44,11 @@ def full(shape: Sequence[int], value: Number, dtype: np.dtype[Any]) -> Array:
         return lax.full(tuple(shape), np.asarray(value).astype(dtype), dtype)
 
 
+def zero(x: Array) -> Array:
+    """Zeros like `x`."""
+    return full(x.shape, 0, x.dtype)
+
+
 def cast(x: Array, dtype: np.dtype[Any] | None) -> Array:
     return x if dtype is None or x.dtype == dtype else lax.convert_element_type(x, dtype)
 
@@ -58,7 +63,7 @@ def is_float(x: Array) -> bool:
 
 def truth(x: Array) -> Array:
     """`x` as bool: whether each element differs from zero."""
-    return x if x.dtype == BOOL else lax.ne(x, full(x.shape, 0, x.dtype))
+    return x if x.dtype == BOOL else lax.ne(x, zero(x))
 
 
 def result_dtype(*operands: Operand) -> np.dtype[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from operator import attrgetter
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -30,19 +30,11 @@ def used_entries(gm: GraphModule) -> dict[str, Tensor]:
     return dict(sorted(used.items()))
 
 
-def resolve(gm: nn.Module, target: str) -> Any:
-    """The attribute at a dotted path."""
-    value: Any = gm
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value
-
-
 def _referenced(gm: GraphModule) -> Iterator[Tensor]:
     for node in gm.graph.nodes:
         if node.op not in ("get_attr", "call_module"):
             continue
-        value = resolve(gm, node.target)
+        value = attrgetter(node.target)(gm)
         if isinstance(value, nn.Module):
             yield from value.parameters()
             yield from value.buffers()

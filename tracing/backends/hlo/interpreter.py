@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
@@ -13,12 +14,11 @@ from passes.errors import DeadkvError
 from tracing.backends.hlo.arrays import Array, UnsupportedUseError
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.conversion import literal
-from tracing.backends.hlo.entries import resolve
 from tracing.backends.hlo.kernels import KernelCall, custom_call
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
 from tracing.backends.hlo.support import refusal
-from tracing.backends.kernels import Kernel, bind_operands
+from tracing.backends.kernels import Kernel, bind_operands, held_by
 
 
 class GraphLowering:
@@ -59,7 +59,7 @@ class GraphLowering:
     def _call(self, node: Node) -> Any:
         try:
             if node.op == "call_module":
-                return self.call_graph(resolve(self._gm, str(node.target)), self._value(node.args))
+                return self.call_graph(attrgetter(str(node.target))(self._gm), self._value(node.args))
             if (kernel := self.context.kernel(node.target)) is not None:
                 return self._kernel_node(node, kernel)
             args, kwargs = self._value(node.args), self._value(node.kwargs)
@@ -75,7 +75,7 @@ class GraphLowering:
         bound = bind_operands(node.target, node.args, node.kwargs)
         values = self.call_kernel(kernel, node.target, self._value(bound))
         for name, value in zip(kernel.writes, values[kernel.results :], strict=True):
-            self._state[self._names[id(resolve(self._gm, bound[name].target))]] = value
+            self._state[self._names[id(held_by(self._gm, bound[name]))]] = value
         return values[0] if kernel.results == 1 else values[: kernel.results]
 
     def _value(self, argument: Any) -> Any:
@@ -83,7 +83,7 @@ class GraphLowering:
 
     def _read(self, node: Node) -> Any:
         if node.op == "get_attr":
-            held = resolve(self._gm, str(node.target))
+            held = held_by(self._gm, node)
             if not isinstance(held, Tensor):
                 return held
             name = self._names.get(id(held))

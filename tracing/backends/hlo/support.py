@@ -11,7 +11,6 @@ from torch.fx import GraphModule, Node
 
 from passes.errors import DeadkvError
 from tracing.backends.hlo.context import LoweringContext
-from tracing.backends.hlo.entries import resolve
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
 from tracing.backends.kernels import writes_plain_attributes
@@ -32,7 +31,7 @@ def _unsupported(gm: GraphModule, context: LoweringContext, nested: bool) -> Ite
     for node in gm.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
-        module = resolve(gm, node.target) if node.op in ("get_attr", "call_module") else None
+        module = operator.attrgetter(node.target)(gm) if node.op in ("get_attr", "call_module") else None
         if isinstance(module, GraphModule):
             yield from _unsupported(module, context, nested=True)
         elif node.op != "get_attr" and not _supported(gm, node, context, nested):
@@ -55,7 +54,7 @@ def _yields_sequence(gm: GraphModule, source: Any) -> bool:
     if "val" in source.meta:
         return isinstance(source.meta["val"], (tuple, list))
     if source.op == "call_module":
-        return isinstance(resolve(gm, source.target).graph.output_node().args[0], (tuple, list))
+        return isinstance(operator.attrgetter(source.target)(gm).graph.output_node().args[0], (tuple, list))
     if isinstance(source.target, OpOverload):
         returns = source.target._schema.returns
         return len(returns) > 1 or any("List" in str(value.type) for value in returns)

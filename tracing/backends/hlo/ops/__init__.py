@@ -6,17 +6,36 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from tracing.backends.hlo.ops import attention, checks, elementwise, factories, indexing, matmul, reductions, views
+from tracing.backends.hlo.ops import (
+    assembly,
+    attention,
+    binary,
+    checks,
+    factories,
+    indexing,
+    matmul,
+    normalization,
+    reductions,
+    sorting,
+    unary,
+    views,
+)
+
+_KINDS = (
+    unary,
+    binary,
+    views,
+    assembly,
+    reductions,
+    normalization,
+    sorting,
+    indexing,
+    matmul,
+    attention,
+    factories,
+    checks,
+)
 
 LOWERINGS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
-    {
-        **elementwise.LOWERINGS,
-        **views.LOWERINGS,
-        **reductions.LOWERINGS,
-        **indexing.LOWERINGS,
-        **matmul.LOWERINGS,
-        **attention.LOWERINGS,
-        **factories.LOWERINGS,
-        **checks.LOWERINGS,
-    }
+    {op: lowering for kind in _KINDS for op, lowering in kind.LOWERINGS.items()}
 )
