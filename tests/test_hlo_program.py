@@ -178,6 +178,13 @@ def test_a_constant_that_the_module_holds_is_a_parameter() -> None:
     assert [p.name for p in lower_one(graph, (X,)).parameters] == ["x_1", "_tensor_constant0"]
 
 
+def test_a_leaf_module_is_traced_through_and_its_weights_are_parameters() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.GELU())
+    graph = symbolic_trace(model)
+    assert [p.name for p in lower_one(graph, (X,)).parameters] == ["input", "0.bias", "0.weight"]
+    torch.testing.assert_close(execute(graph, (X,)).outputs[0], model(X).detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_tied_parameters_are_one_entry() -> None:
     class Tied(torch.nn.Module):
         def __init__(self) -> None:
