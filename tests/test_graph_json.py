@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from passes.errors import DeadkvError
 from tests.support.graph_docs import documents
 from tests.support.graphs import decoder
-from tracing.graph import document, dumps, load
+from tracing.graph import diff, document, dumps, load, text
 from tracing.graph.document import GraphDoc
 from tracing.graph.jsonfile import SCHEMA, loads
 
-SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,27 @@ def test_files_beyond_the_size_limit_are_not_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("tracing.graph.jsonfile.MAX_BYTES", 10)
     with pytest.raises(DeadkvError, match="a graph file has at most 10"):
         load(path)
+
+
+DOCS = (Path(__file__).parents[1] / "docs" / "graph-format.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_example_is_a_graph_and_prints_as_documented() -> None:
+    (content,) = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+    (printed,) = re.findall(r"```text\n(.*?)```", DOCS, re.DOTALL)
+    doc = loads(content)
+    assert dumps(doc) == content
+    assert text(doc) == printed
+
+
+def test_every_key_of_a_diff_is_documented() -> None:
+    report = {"sites": [{"status": "live", "reason": "r"}]}
+    found = diff(document(decoder(2, prior="operand")), document(decoder(2, prior="none")), report)
+    for key in _keys(found.to_dict()):
+        assert f"`{key}`" in DOCS, key
+
+
+def _keys(found: Any) -> set[str]:
+    if isinstance(found, dict):
+        return found.keys() | {key for value in found.values() for key in _keys(value)}
+    return {key for item in found for key in _keys(item)} if isinstance(found, list) else set()

@@ -25,7 +25,7 @@ from tracing.graph.jsonfile import loads
 from tracing.graph.targets import OpaqueTarget
 from tracing.graph.to_fx import OpaqueModule
 
-SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Layers(nn.Module):
@@ -55,6 +55,7 @@ def dynamo(model: nn.Module, *inputs: torch.Tensor) -> fx.GraphModule:
 GRAPHS: dict[str, Callable[[], fx.GraphModule]] = {
     "hand-built": lambda: decoder(2, prior="operand"),
     "symbolic_trace": lambda: fx.symbolic_trace(Layers()),
+    "numbered modules": lambda: fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU())),
     "make_fx symbolic, cond": lambda: make_fx(symbolic_sizes, tracing_mode="symbolic")(torch.ones(3, 4), 2),
     "export": lambda: torch.export.export(Layers(), (torch.ones(2, 4),)).graph_module,
     "dynamo": lambda: dynamo(Layers(), torch.ones(2, 4)),

@@ -20,7 +20,7 @@ from tracing.graph.targets import is_custom, parse_schema
 
 MAX_NODES = 500_000
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+_PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _SOURCE = re.compile(r'[^"\n/<][^"\n/]*:\d{1,9}')
 _TAKEN = frozenset(dir(torch.nn.Module())) | frozenset(dir(GraphModule)) | {"graph"}
 _RESERVED = frozenset(dir(builtins)) | {"nan", "inf", "NoneType", "torch", "device", "fx_pytree", "pytree", "self"}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tracing.graph.anchors import Anchors
 from tracing.graph.changes import ADDED, Change, NodeChange
 from tracing.graph.compare import SlotName, argument_changes, reads_nodes
-from tracing.graph.document import Const, Node, ScalarType, TensorType, Type
+from tracing.graph.document import Const, GraphDoc, Node, ScalarType, TensorType, Type
 from tracing.graph.matching import Matching
 from tracing.graph.symbols import rename, symbols_of
 from tracing.graph.targets import parse_schema
 from tracing.graph.text import type_text
+
+
+def _attribute_names(doc: GraphDoc, parameters: Mapping[str, str]) -> dict[str, str]:
+    """What each parameter and object is called. Nested graphs have no name: they are compared by what they hold."""
+    named = {p.fqn: parameters.get(p.fqn, p.fqn) for p in doc.parameters}
+    return {**named, **{path: f"{path} [{class_name}]" for path, class_name in doc.objects}}
 
 
 class Classifier:
@@ -21,7 +27,7 @@ class Classifier:
         self.matching = matching
         self.before = matching.before.doc
         self.after = matching.after.doc
-        self.parameters = anchors.parameters
+        self.attributes = _attribute_names(self.before, {}), _attribute_names(self.after, anchors.parameters)
         self.schemas = dict(self.before.schemas)
         self.symbols: dict[str, str] = {}
         self.names = {node.name: self._name(position) for position, node in enumerate(self.after.nodes)}
@@ -61,14 +67,15 @@ class Classifier:
         return rewired, [*self._attributes(before, after), *changed], list(self._order(one, other))
 
     def _attributes(self, before: Node, after: Node) -> Iterator[Change]:
-        graphs = before.target.removeprefix("module:") in dict(self.before.subgraphs)  # compared by what they hold
-        if before.op in ("get_attr", "call_module") and not graphs and before.target != self._target(after):
-            yield Change("target", before.target, after.target)
+        if before.op in ("get_attr", "call_module"):
+            one, other = (
+                names.get(node.target.removeprefix("module:"))
+                for names, node in zip(self.attributes, (before, after), strict=True)
+            )
+            if one != other:
+                yield Change("target", one, other)
         if before.type != self._type(after.type):
             yield Change("type", type_text(before.type), type_text(after.type))
-
-    def _target(self, after: Node) -> str:
-        return self.parameters.get(after.target, after.target)
 
     def _order(self, one: int, other: int) -> Iterator[Change]:
         """The effect that a node follows, where both graphs have both effects but in another order."""

@@ -64,7 +64,8 @@ class GraphDiff:
 def diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None = None) -> GraphDiff:
     """Compare two graphs; `report` (the JSON of the pass's report.json) adds reasons and pin paths.
 
-    Time is linear in nodes and edges. Raises DeadkvError if `report` is not a report.
+    A report that counts other nodes than `before` has is about other graphs and left out. Time is linear in nodes and
+    edges. Raises DeadkvError if `report` is not a report.
     """
     common = anchors(before, after)
     matching = match(before, after, common)
@@ -76,8 +77,13 @@ def diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None = N
         matches=_matches(matching),
         differences=Differences(found.removed, found.added, found.rewired, found.changed, found.reordered, interface),
         subgraphs=() if matching.equal else tuple(_subgraphs(matching)),
-        reasons=reasons(report),
+        reasons=_fitting(reasons(report), before),
     )
+
+
+def _fitting(found: Reasons, before: GraphDoc) -> Reasons:
+    fits = found.summary.get("nodes_before") in (None, len(before.nodes), count_nodes(before))
+    return found if fits else Reasons()
 
 
 def _differences(matching: Matching, common: Anchors) -> Differences:
@@ -116,6 +122,11 @@ def _subgraphs(matching: Matching) -> list[SubgraphDiff]:
         if path in graphs and other in others
     ]
     return [nested for nested in compared if not nested.diff.same]
+
+
+def count_nodes(doc: GraphDoc) -> int:
+    """Nodes of a graph and of the graphs nested in it."""
+    return len(doc.nodes) + sum(count_nodes(graph) for _, graph in doc.subgraphs)
 
 
 def _counts(doc: GraphDoc) -> Counter[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tracing.graph.changes import ADDED
-from tracing.graph.diff import GraphDiff
+from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.diff_text import interface_text, names_text
 from tracing.graph.document import GraphDoc
 from tracing.graph.sizes import bytes_text
@@ -19,7 +19,6 @@ from tracing.graph.view import (
     LayerRow,
     chain_rows,
     change_rows,
-    count_nodes,
     counted,
     headline,
     layer_rows,

@@ -12,7 +12,8 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from passes.errors import DeadkvError
 from tracing.graph.document import Const, Dim, ScalarType, TensorType, Type
-from tracing.graph.symbols import parse
+from tracing.graph.natural import natural
+from tracing.graph.symbols import parse, symbol
 from tracing.graph.values import constant, contiguous_stride
 
 _SYMBOLIC: dict[str, tuple[type, type]] = {
@@ -60,7 +61,8 @@ class FakeValues:
 
     def _symbolic(self, kind: str, text: str) -> Any:
         expression = parse(text)
-        expression = expression.xreplace({s: self._symbol(s.name) for s in expression.free_symbols})
+        names = sorted((s.name for s in expression.free_symbols), key=natural)
+        expression = expression.xreplace({symbol(name): self._symbol(name) for name in names})
         number_class, wrapper = _SYMBOLIC[kind]
         return wrapper(SymNode(expression, self.shapes, number_class, None))
 

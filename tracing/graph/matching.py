@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tracing.graph.anchors import Anchors, labels
 from tracing.graph.document import GraphDoc
-from tracing.graph.neighbours import propagate, signatures
+from tracing.graph.neighbours import equal_kind, equal_node, propagate, surroundings
 from tracing.graph.pairs import Pairs
 from tracing.graph.structure import Interner, Structure, backward_classes, forward_classes, structure
 
@@ -53,12 +53,24 @@ Classes = tuple[list[int], list[int]]
 
 
 def _match_rest(pairs: Pairs, forward: Classes, backward: Classes, interner: Interner) -> None:
+    """First what inputs and parameters tell, then names, then what outputs tell, then what is merely likely."""
     pairs.match_unique(*forward)
+    _propagate_sure(pairs)
+    for radius in _RADII:
+        around = surroundings(pairs, radius, interner)
+        pairs.match_unique(*around.both)
+        pairs.match_unique(*around.operands)
+    pairs.match_names()
+    _propagate_sure(pairs)
     pairs.match_unique(*backward)
     for radius in _RADII:
-        for keys in signatures(pairs, radius, interner):
-            pairs.match_unique(*keys)
-    pairs.match_names()
-    propagate(pairs)
+        pairs.match_unique(*surroundings(pairs, radius, interner).users)
+    propagate(pairs, equal_node, sure=False)
+    propagate(pairs, equal_kind, sure=False)
     pairs.match_groups(*forward)
-    propagate(pairs)
+    propagate(pairs, equal_kind, sure=False)
+
+
+def _propagate_sure(pairs: Pairs) -> None:
+    propagate(pairs, equal_node, sure=True)
+    propagate(pairs, equal_kind, sure=True)

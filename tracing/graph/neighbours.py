@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 from tracing.graph.pairs import Pairs
 from tracing.graph.structure import Interner, Structure
@@ -11,17 +12,25 @@ from tracing.graph.structure import Interner, Structure
 Keys = tuple[Sequence[Hashable], Sequence[Hashable]]
 
 
-def signatures(pairs: Pairs, radius: int, interner: Interner) -> Iterator[Keys]:
-    """Keys of every node from its surroundings up to `radius` hops: both directions, then operands, then users.
+@dataclass(frozen=True)
+class Surroundings:
+    """Keys of the nodes of the before and after graph: from both directions, from operands, from users."""
+
+    both: Keys
+    operands: Keys
+    users: Keys
+
+
+def surroundings(pairs: Pairs, radius: int, interner: Interner) -> Surroundings:
+    """Keys of every node from its neighbours up to `radius` hops.
 
     Matched nodes count as known, so the nodes of a layer are told from those of the next by the parameters they read.
     """
     before = _surroundings(pairs.before, [-other - 1 for other in pairs.forward], radius, interner)
     known = [-position - 1 if one >= 0 else 0 for position, one in enumerate(pairs.backward)]
     after = _surroundings(pairs.after, known, radius, interner)
-    yield list(zip(*before, strict=True)), list(zip(*after, strict=True))
-    yield before[0], after[0]
-    yield before[1], after[1]
+    both = list(zip(*before, strict=True)), list(zip(*after, strict=True))
+    return Surroundings(both, operands=(before[0], after[0]), users=(before[1], after[1]))
 
 
 def _surroundings(graph: Structure, known: list[int], radius: int, interner: Interner) -> tuple[list[int], list[int]]:
@@ -52,23 +61,32 @@ def _outward(graph: Structure, last: list[int], free: list[int], interner: Inter
     return found
 
 
-def propagate(pairs: Pairs) -> None:
-    """Match what stands in the same slot of matched neighbours: equal nodes first, then those of other constants."""
-    _sweep(pairs, lambda graph, position: (graph.labels[position], graph.skeletons[position]))
-    _sweep(pairs, lambda graph, position: graph.kinds[position])
-
-
 Key = Callable[[Structure, int], Hashable]
 
 
-def _sweep(pairs: Pairs, key: Key) -> None:
+def equal_node(graph: Structure, position: int) -> Hashable:
+    """A key for `propagate`: what a node is, and its constants."""
+    return graph.labels[position], graph.skeletons[position]
+
+
+def equal_kind(graph: Structure, position: int) -> Hashable:
+    """A key for `propagate`: only what a node is."""
+    return graph.kinds[position]
+
+
+def propagate(pairs: Pairs, key: Key, *, sure: bool) -> None:
+    """Match nodes of equal keys that stand in the same slot of matched neighbours, and go on from there.
+
+    If `sure`, only nodes none of whose operands is known to be another one, and of several equal users of a node none.
+    Otherwise those are matched in order.
+    """
     queue = deque(one for one, other in enumerate(pairs.forward) if other >= 0)
     while queue:
         one = queue.popleft()
         other = pairs.forward[one]
-        found = _operands(pairs, one, other, key) + _users(pairs, one, other, key)
+        found = _operands(pairs, one, other, key) + _users(pairs, one, other, key, sure)
         for mine, theirs in found:
-            if pairs.free(mine, theirs):
+            if pairs.free(mine, theirs) and not (sure and pairs.contradict(mine, theirs)):
                 pairs.add(mine, theirs)
                 queue.append(mine)
 
@@ -82,12 +100,12 @@ def _operands(pairs: Pairs, one: int, other: int, key: Key) -> list[tuple[int, i
     ]
 
 
-def _users(pairs: Pairs, one: int, other: int, key: Key) -> list[tuple[int, int]]:
+def _users(pairs: Pairs, one: int, other: int, key: Key, sure: bool) -> list[tuple[int, int]]:
     mine = _free_users(pairs.before, one, pairs.forward, key)
     theirs = _free_users(pairs.after, other, pairs.backward, key)
     found: list[tuple[int, int]] = []
     for use, users in mine.items():
-        if len(users) == len(theirs.get(use, ())):
+        if len(users) == len(theirs.get(use, ())) and (not sure or len(users) == 1):
             found.extend(zip(users, theirs[use], strict=True))
     return found
 

@@ -65,8 +65,17 @@ class Pairs:
     def _translated(self, one: int) -> tuple[int, ...]:
         return tuple(self.forward[operand] for _, operand in self.before.operands[one])
 
+    def contradict(self, one: int, other: int) -> bool:
+        """Whether an operand of one node is matched, but not to what the other node reads in that slot."""
+        theirs = dict(self.after.operands[other])
+        return any(
+            self.forward[operand] != theirs[slot]
+            for slot, operand in self.before.operands[one]
+            if slot in theirs and (self.forward[operand] != _FREE or self.backward[theirs[slot]] != _FREE)
+        )
+
     def match_names(self) -> None:
-        """Match free nodes of one name, label and skeleton whose operands have the same names, or are matched."""
+        """Match free nodes of one name and label that also stand in one place: among operands or users so named."""
         positions = {node.name: position for position, node in enumerate(self.after.doc.nodes)}
         for one, node in enumerate(self.before.doc.nodes):
             other = positions.get(node.name, _FREE)
@@ -78,7 +87,11 @@ class Pairs:
             return False
         mine = dict(self.before.operands[one])
         theirs = dict(self.after.operands[other])
-        return all(self._agree(mine[slot], theirs[slot]) for slot in mine.keys() & theirs.keys())
+        shared = mine.keys() & theirs.keys()
+        if shared:
+            return all(self._agree(mine[slot], theirs[slot]) for slot in shared)
+        names = {(slot, self.after.doc.nodes[user].name) for slot, user in self.after.users[other]}
+        return any((slot, self.before.doc.nodes[user].name) in names for slot, user in self.before.users[one])
 
     def _agree(self, one: int, other: int) -> bool:
         if self.forward[one] != _FREE or self.backward[other] != _FREE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import sympy
 from torch.utils._sympy import functions as torch_functions
 
 from passes.errors import DeadkvError
+from tracing.graph.natural import natural
 
 MAX_EXPRESSION = 2000  # characters
 MAX_INTEGER = 2**64
@@ -126,7 +127,10 @@ def symbols_of(text: str) -> tuple[str, ...]:
 
 
 class SymbolNames:
-    """Renames symbols to s0, s1, ... and u0, u1, ... in order of first use: torch's own names vary by release."""
+    """Renames symbols to s0, s1, ... and u0, u1, ... in order of first use: torch's own names vary by release.
+
+    Symbols first used in one expression come in the order in which torch made them.
+    """
 
     def __init__(self) -> None:
         self._names: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -136,7 +140,7 @@ class SymbolNames:
         """The canonical text of a SymInt, SymFloat or SymBool."""
         expression = number.node.expr
         fresh = expression.free_symbols - self._names.keys()
-        for old in sorted(fresh, key=_natural):
+        for old in _in_creation_order(fresh, number.node.shape_env):
             self._names[old] = self._fresh(old.name)
         return str(expression.xreplace(self._names))
 
@@ -148,7 +152,8 @@ class SymbolNames:
         return symbol(f"{prefix}{count}")
 
 
-def _natural(old: sympy.Symbol) -> tuple[str, int]:
-    match = re.fullmatch(r"(.*?)(\d*)", old.name)
-    assert match is not None
-    return match[1], int(match[2] or 0)
+def _in_creation_order(symbols: Set[sympy.Symbol], shapes: Any) -> list[sympy.Symbol]:
+    if len(symbols) < 2:
+        return list(symbols)
+    created = {symbol: position for position, symbol in enumerate(shapes.var_to_range)}
+    return sorted(symbols, key=lambda s: (created.get(s, len(created)), natural(s.name)))

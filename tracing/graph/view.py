@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tracing.graph.chains import Chain, Fold, digitless, fold, ranges, span
 from tracing.graph.changes import Change, NodeChange, by_name
-from tracing.graph.diff import GraphDiff
+from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
 from tracing.graph.interface import side_text
 from tracing.graph.reasons import Site
@@ -87,11 +87,6 @@ def delta(name: str, before: int, after: int) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 node`, `2 nodes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def count_nodes(doc: GraphDoc) -> int:
-    """Nodes of a graph and of the graphs nested in it."""
-    return len(doc.nodes) + sum(count_nodes(graph) for _, graph in doc.subgraphs)
 
 
 def chain_rows(diff: GraphDiff, doc: GraphDoc, names: Iterable[str]) -> list[ChainRow]:

@@ -1,0 +1,129 @@
+"""Twenty thousand nodes: time grows with the graph, and the page stays a few megabytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.graphs import decoder
+from tracing.graph import diff, document, dumps, render_dot, render_html, render_text
+from tracing.graph.document import Const, GraphDoc, Group, Node, Parameter, Ref, Value
+from tracing.graph.jsonfile import loads
+from tracing.graph.structure import Interner
+
+LAYERS = 1820  # of 11 nodes each
+
+
+def stacked(prior: str, layers: int) -> GraphDoc:
+    """A decoder of many layers, made by repeating the nodes of one: building it with torch.fx would take longer."""
+    doc = document(decoder(1, prior=prior))
+    head, body, tail = doc.nodes[:2], doc.nodes[2:-1], doc.nodes[-1]
+    nodes, hidden = list(head), "hidden"
+    for layer in range(layers):
+        names = {node.name: f"{node.name}_{layer}" for node in body}
+        nodes += [_moved(node, {**names, "hidden": hidden, "block_table": "block_table"}, layer) for node in body]
+        hidden = names[body[-1].name]
+    nodes.append(dataclasses.replace(tail, args=(Group("tuple", (Ref(hidden),)),)))
+    parameters = [Parameter(_at(p.fqn, layer), p.type) for layer in range(layers) for p in doc.parameters]
+    return dataclasses.replace(doc, nodes=tuple(nodes), parameters=tuple(parameters))
+
+
+def _at(fqn: str, layer: int) -> str:
+    return fqn.replace("layers.0.", f"layers.{layer}.")
+
+
+def _moved(node: Node, names: dict[str, str], layer: int) -> Node:
+    def value(found: Value) -> Value:
+        return Ref(names[found.name]) if isinstance(found, Ref) else found
+
+    return dataclasses.replace(
+        node, name=names[node.name], target=_at(node.target, layer), args=tuple(map(value, node.args))
+    )
+
+
+def renumbered(doc: GraphDoc) -> GraphDoc:
+    """`doc` as another process would name it."""
+    names = {node.name: f"n{index}" for index, node in enumerate(doc.nodes)}
+
+    def value(found: Value) -> Value:
+        if isinstance(found, Group):
+            return Group(found.kind, tuple(map(value, found.items)))
+        return Ref(names[found.name]) if isinstance(found, Ref) else found
+
+    nodes = (dataclasses.replace(n, name=names[n.name], args=tuple(map(value, n.args))) for n in doc.nodes)
+    return dataclasses.replace(doc, nodes=tuple(nodes))
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[GraphDoc, GraphDoc]:
+    return stacked("operand", LAYERS), stacked("none", LAYERS)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("rename", [False, True], ids=["same process", "other names"])
+def test_twenty_thousand_nodes(large: tuple[GraphDoc, GraphDoc], rename: bool) -> None:
+    before, after = large[0], renumbered(large[1]) if rename else large[1]
+    assert len(before.nodes) > 20_000
+    start = time.perf_counter()
+    found = diff(before, after)
+    assert time.perf_counter() - start < 30  # about 2 s on one idle core
+    d = found.differences
+    assert (len(d.removed), len(d.added), len(d.rewired), len(d.changed)) == (5 * LAYERS, 0, LAYERS, 0)
+    assert d.interface == ()
+    assert f"  {LAYERS} x the same, shown once: layers.{{0-{LAYERS - 1}}}.k_cache\n" in render_text(found, color=False)
+
+
+def test_the_page_of_a_large_diff_stays_small(large: tuple[GraphDoc, GraphDoc]) -> None:
+    found = diff(*large)
+    page = render_html(found, *large)
+    assert len(page) < 5_000_000
+    assert len(render_dot(found)) < 5_000_000
+    assert page.count('<b class="del">') == 5 * LAYERS
+
+
+@pytest.mark.parametrize("rename", [False, True], ids=["same process", "other names"])
+def test_work_grows_linearly(rename: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in classes asked for, the unit of the matching: eight times the layers, about eight times the work."""
+    counted = [0]
+    number = Interner.number
+
+    def counting(self: Interner, key: tuple[object, ...]) -> int:
+        counted[0] += 1
+        return number(self, key)
+
+    monkeypatch.setattr(Interner, "number", counting)
+    work = []
+    for layers in (40, 320):
+        before, after = stacked("operand", layers), stacked("none", layers)
+        counted[0] = 0
+        diff(before, renumbered(after) if rename else after)
+        work.append(counted[0])
+    assert work[1] < 9 * work[0]
+
+
+def test_a_hub_read_by_every_node_is_no_bottleneck() -> None:
+    def hub(factor: float, readers: int) -> GraphDoc:
+        scale = Const("float", repr(factor))
+        nodes = [Node("x", "placeholder", "x"), Node("h", "call_function", "aten.mul.Tensor", (Ref("x"), scale))]
+        nodes += [Node(f"r{i}", "call_function", "aten.sin.default", (Ref("h"),)) for i in range(readers)]
+        outputs = Group("tuple", tuple(Ref(f"r{i}") for i in range(readers)))
+        return GraphDoc("M", (*nodes, Node("output", "output", "output", (outputs,))))
+
+    small, big = (seconds(lambda n=n: diff(hub(1.0, n), hub(2.0, n))) for n in (1000, 8000))
+    assert big < 40 * small + 5
+    found = diff(hub(1.0, 3000), renumbered(hub(2.0, 3000)))
+    assert (len(found.differences.changed), len(found.differences.rewired)) == (1, 0)
+
+
+def test_a_large_file_reads_back(large: tuple[GraphDoc, GraphDoc]) -> None:
+    content = dumps(large[0])
+    assert len(content) < 10_000_000
+    assert loads(content) == large[0]
