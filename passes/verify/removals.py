@@ -100,7 +100,12 @@ def _schemas(node: Node) -> tuple[OpOverload, ...]:
         return ()
     packet = getattr(torch.ops.aten, _name(node).strip("_") if _is_dunder(node) else _name(node), None)
     overloads = () if packet is None else tuple(getattr(packet, name) for name in packet.overloads())
-    return tuple(o for o in overloads if "out" in node.kwargs or torch.Tag.out not in o.tags)
+    return tuple(o for o in overloads if "out" in node.kwargs or not _has_out(o))
+
+
+def _has_out(overload: OpOverload) -> bool:
+    """Whether the overload writes a keyword argument, such as `add.out(..., *, out)`."""
+    return any(a.kwarg_only and a.alias_info is not None and a.alias_info.is_write for a in overload._schema.arguments)
 
 
 def _is_dunder(node: Node) -> bool:
