@@ -14,9 +14,10 @@ from tests.support.graphs import Builder, aten, decoder, gather
 from tracing.graph import diff, document, render_text
 from tracing.graph.chains import fold, ranges, span
 from tracing.graph.document import Node, TensorType
+from tracing.graph.layers import layer_rows
 from tracing.graph.reasons import reasons
 from tracing.graph.sizes import bytes_text, nbytes
-from tracing.graph.view import chain_rows, change_rows, layer_rows, short_op
+from tracing.graph.view import chain_rows, change_rows, short_op
 
 FOLDED = """\
 nodes 179 -> 99 (-80)

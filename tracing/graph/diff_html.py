@@ -11,17 +11,16 @@ from tracing.graph.changes import ADDED
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.diff_text import interface_text, names_text
 from tracing.graph.document import GraphDoc
+from tracing.graph.layers import LayerRow, layer_rows
 from tracing.graph.sizes import bytes_text
 from tracing.graph.text import lines, number, one_line
 from tracing.graph.view import (
     ChainRow,
     ChangeRow,
-    LayerRow,
     chain_rows,
     change_rows,
     counted,
     headline,
-    layer_rows,
 )
 
 

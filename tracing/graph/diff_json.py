@@ -9,7 +9,7 @@ from tracing.graph.chains import Chain, fold
 from tracing.graph.changes import NodeChange
 from tracing.graph.document import GraphDoc
 from tracing.graph.interface import side_text
-from tracing.graph.reasons import Reasons
+from tracing.graph.reasons import Reasons, Site
 
 if TYPE_CHECKING:
     from tracing.graph.diff import GraphDiff
@@ -31,7 +31,7 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
         "changed": [_node(change) for change in found.changed],
         "reordered": [_node(change) for change in found.reordered],
         "interface": [{"part": c.part, "before": c.before, "after": c.after} for c in found.interface],
-        "kept_sites": [_site(diff.reasons, index) for index in range(len(diff.reasons.kept()))],
+        "kept_sites": [_site(site) for site in diff.reasons.kept()],
         "subgraphs": [
             {"before": nested.before_path, "after": nested.after_path, "diff": diff_dict(nested.diff)}
             for nested in diff.subgraphs
@@ -67,8 +67,7 @@ def _node(change: NodeChange) -> dict[str, Any]:
     }
 
 
-def _site(reasons: Reasons, index: int) -> dict[str, Any]:
-    site = reasons.kept()[index]
+def _site(site: Site) -> dict[str, Any]:
     return {
         "layer": site.layer,
         "role": site.role,

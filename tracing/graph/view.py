@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tracing.graph.chains import Chain, Fold, digitless, fold, ranges, span
+from tracing.graph.chains import Chain, Fold, digitless, fold, span
 from tracing.graph.changes import Change, NodeChange, by_name
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
@@ -15,8 +13,6 @@ from tracing.graph.interface import side_text
 from tracing.graph.reasons import Site
 from tracing.graph.sizes import bytes_text
 from tracing.graph.text import type_text
-
-_NUMBER = re.compile(r"\d+")
 
 
 def short_op(node: Node) -> str:
@@ -53,17 +49,6 @@ class ChangeRow:
     names: tuple[str, ...]
     changes: tuple[tuple[str, str, str], ...]
     rule: str  # of the pass, by its report
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """Layers in which the same was removed."""
-
-    layers: str
-    nodes: int
-    chains: tuple[str, ...]
-    size: str
-    reasons: tuple[str, ...]
 
 
 def headline(diff: GraphDiff) -> str:
@@ -167,55 +152,3 @@ def _leaf(leaf: Value, nodes: dict[str, Node], added: dict[str, Node]) -> Hashab
         return leaf
     node = nodes[leaf.name] if leaf.name in nodes else added[leaf.name[1:]]
     return node.op, digitless(node.target)
-
-
-def layer_rows(diff: GraphDiff) -> list[LayerRow]:
-    """What was removed, layer by layer; neighbouring layers that lost the same are one row."""
-    layers: dict[int, list[tuple[Chain, str]]] = {}
-    sites = diff.reasons.by_node()
-    nodes = by_name(diff.before)
-    for folded in fold(diff.before, diff.differences.removed):
-        for chain in folded.chains:
-            layer = _layer(chain, sites, nodes)
-            if layer is not None:
-                layers.setdefault(layer, []).append((chain, spine_text(chain, nodes)))
-    rows: dict[Hashable, list[int]] = {}
-    for layer in sorted(layers):
-        rows.setdefault(_layer_key(layers[layer], sites), []).append(layer)
-    return [_layer_row(numbers, layers[numbers[0]], sites) for numbers in rows.values()]
-
-
-def _layer(chain: Chain, sites: dict[str, Site], nodes: dict[str, Node]) -> int | None:
-    """By the report; else the first number in the name of a parameter that the chain or a neighbour of it reads."""
-    told = next((sites[name].layer for name in chain.nodes if name in sites), None)
-    if told is not None:
-        return told
-    return next((int(n) for fqn in _parameters(chain, nodes) for n in _NUMBER.findall(fqn)[:1]), None)
-
-
-def _parameters(chain: Chain, nodes: dict[str, Node]) -> Iterator[str]:
-    yield from chain.parameters
-    for name in chain.reads:
-        if nodes[name].op == "get_attr":
-            yield nodes[name].target
-
-
-def _layer_key(chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> Hashable:
-    return tuple((line, chain.bytes) for chain, line in chains), _reasons(chains, sites)
-
-
-def _reasons(chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> tuple[str, ...]:
-    found = (sites[name].reason for chain, _ in chains for name in chain.nodes if name in sites)
-    return tuple(dict.fromkeys(reason for reason in found if reason))
-
-
-def _layer_row(numbers: list[int], chains: list[tuple[Chain, str]], sites: dict[str, Site]) -> LayerRow:
-    sizes = [chain.bytes for chain, _ in chains if chain.bytes is not None]
-    counts = Counter(line for _, line in chains)
-    return LayerRow(
-        layers=ranges(numbers),
-        nodes=sum(len(chain.nodes) for chain, _ in chains),
-        chains=tuple(line if count == 1 else f"{count} x {line}" for line, count in counts.items()),
-        size=bytes_text(max(sizes)) if sizes else "",
-        reasons=_reasons(chains, sites),
-    )
