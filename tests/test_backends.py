@@ -43,6 +43,7 @@ def test_auto_takes_the_best_that_is_installed(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delitem(sys.modules, "torch_neuronx")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert get_backend("auto").name == "torch-neuronx"
+    assert get_backend("auto", have_weights=False).name == "neuronx-cc"
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:

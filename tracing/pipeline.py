@@ -1,6 +1,6 @@
 """Model and example inputs in; pruned graph, proof, diff and the compiler's artefacts out.
 
-    model + example inputs -> capture -> [passes, each verified] -> diff and report -> backend
+model + example inputs -> capture -> [passes, each verified] -> diff and report -> backend
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def compile_tkg(
         model: the model, or any callable over tensors. Its parameters may be on the meta device.
         example_inputs: positional inputs; only shapes and dtypes matter.
         passes: passes to run, as objects or as text such as `prune-prefix-cache{policy=liveness}`.
-        backend: "torch-neuronx", "neuronx-cc", "hlo", "auto" for the best that is installed, None for no hand-off.
+        backend: "torch-neuronx", "neuronx-cc", "hlo", "auto" for the best that is installed
+            (torch-neuronx only if the parameters have values), None for no hand-off.
             A backend writes files, so it needs `out_dir`; without `out_dir` nothing is handed on.
         target: "inf2", "trn1" or "trn2".
         out_dir: folder for the artefacts; it must not exist. It is complete or absent.
@@ -90,7 +91,8 @@ def compile_tkg(
     """
     pipeline = PassPipeline(passes, keep_unverified=keep_unverified)
     get_target(target)
-    chosen = get_backend(backend) if backend is not None and out_dir is not None else None
+    wanted = backend is not None and out_dir is not None
+    chosen = get_backend(backend or "auto", have_weights=_has_weights(model)) if wanted else None
     folder = None if out_dir is None else Path(out_dir)
     if folder is not None:
         check_output_folder(folder)
@@ -111,6 +113,10 @@ def compile_tkg(
                                      tuple(compiler_args), log, timeout_s)  # fmt: skip
             done = chosen.run(request)
     return CompileResult(before, result.graph_module, result.modified, result, done, folder)
+
+
+def _has_weights(model: object) -> bool:
+    return not isinstance(model, nn.Module) or not any(p.is_meta for p in model.parameters())
 
 
 def write_graphs(folder: Path, before: GraphModule, result: PipelineResult) -> None:

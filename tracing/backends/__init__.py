@@ -29,13 +29,13 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
 )
 
 
-def get_backend(name: str = "auto") -> Backend:
-    """The backend of that name, or for `auto` the best one that is installed.
+def get_backend(name: str = "auto", *, have_weights: bool = True) -> Backend:
+    """The backend of that name, or for `auto` the best one that is installed and can do with the weights there are.
 
     Raises DeadkvError for a name that is not in BACKENDS, and with the install line for one that is not installed.
     """
     if name == "auto":
-        return _best_available()
+        return _best_available(have_weights)
     if name not in BACKENDS:
         raise DeadkvError(f"unknown backend {name!r}: choose one of auto, {', '.join(BACKENDS)}")
     backend = BACKENDS[name]
@@ -44,8 +44,8 @@ def get_backend(name: str = "auto") -> Backend:
     return backend
 
 
-def _best_available() -> Backend:
+def _best_available(have_weights: bool) -> Backend:
     for backend in BACKENDS.values():
-        if backend.available():
+        if backend.available() and (have_weights or not backend.needs_weights):
             return backend
     raise DeadkvError(f"no backend is installed: {BACKENDS['hlo'].install_hint}")

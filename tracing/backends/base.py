@@ -69,7 +69,8 @@ class Backend(Protocol):
     """A way to hand the graph on.
 
     `available` says whether the compiler behind it is installed, `can_run` whether `run` does something useful all the
-    same (write the compiler's input and command line). Neither imports what it looks for.
+    same (write the compiler's input and command line). Neither imports what it looks for. `needs_weights` says that
+    parameters without values will not do.
     """
 
     @property
@@ -77,6 +78,9 @@ class Backend(Protocol):
 
     @property
     def install_hint(self) -> str: ...
+
+    @property
+    def needs_weights(self) -> bool: ...
 
     def available(self) -> bool: ...
 

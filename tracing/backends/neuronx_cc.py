@@ -31,6 +31,7 @@ class NeuronxCcBackend:
         "install neuronx-cc from the Neuron package index (https://pip.repos.neuron.amazonaws.com); "
         "the HLO needs pip install 'deadkv[hlo]'"
     )
+    needs_weights = False
 
     def available(self) -> bool:
         return self.can_run() and shutil.which(COMPILER) is not None

@@ -31,6 +31,7 @@ class TorchNeuronxBackend:
     install_hint = (
         "on a Neuron machine, pip install --extra-index-url https://pip.repos.neuron.amazonaws.com 'deadkv[neuron]'"
     )
+    needs_weights = True
 
     def available(self) -> bool:
         return installed("torch_neuronx")

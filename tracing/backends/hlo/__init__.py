@@ -17,6 +17,7 @@ class HloBackend:
 
     name = "hlo"
     install_hint = INSTALL_HINT
+    needs_weights = False
 
     def available(self) -> bool:
         return missing_package() is None
