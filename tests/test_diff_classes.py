@@ -285,6 +285,20 @@ def test_reordered_and_dropped_outputs_are_interface_changes() -> None:
     assert interface(diff(base, identity("a", "bb", outputs=(0,)))) == [("output [0][1]", "sin_default_1", None)]
 
 
+def test_interface_changes_of_equal_layers_are_one_row() -> None:
+    found = diff(document(decoder(3)), document(decoder(12)))
+    rows = render_text(found, color=False).splitlines()
+    assert "interface: 19 changes" in rows
+    assert "  ! 9 x parameter layers.{3-11}.w added" in rows
+    assert "  ! output [0][0]: add_tensor_2 -> +add_tensor_11" in rows
+
+
+def test_outputs_match_even_of_graphs_that_share_nothing_else() -> None:
+    found = diff(identity("a", outputs=(0,)), document(decoder(1)))
+    assert ("output", "output") in found.matches
+    assert "output" not in (*found.differences.removed, *found.differences.added)
+
+
 def test_aliases_are_part_of_the_interface() -> None:
     base = identity("a", outputs=(0,), aliases=(("a", 0),))
     found = diff(base, identity("a", outputs=(0,)))

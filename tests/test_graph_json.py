@@ -183,7 +183,9 @@ def test_broken_files_say_what_is_wrong_and_where(case: str, plain: dict[str, An
     ("content", "message"),
     [
         (b"", "line 1, column 1: the file ends too early"),
-        (b'{"schema": "deadkv.gr', "not JSON|ends too early"),
+        (b'{"schema": "deadkv.gr', "the file ends too early"),
+        (b'{"nodes": tr', "the file ends too early"),
+        (b'{"nodes": true,,}', "not JSON"),
         (b"not json", "line 1, column 1: not JSON"),
         (b"\xff\xfe", "not UTF-8 text"),
         (b"[1, 2]", "not a deadkv graph"),

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tracing.graph.changes import ADDED
 from tracing.graph.diff import GraphDiff, count_nodes
-from tracing.graph.diff_text import interface_text, names_text
+from tracing.graph.diff_text import names_text
 from tracing.graph.document import GraphDoc
 from tracing.graph.layers import LayerRow, layer_rows
 from tracing.graph.sizes import bytes_text
@@ -21,6 +21,7 @@ from tracing.graph.view import (
     change_rows,
     counted,
     headline,
+    interface_rows,
 )
 
 
@@ -49,7 +50,7 @@ def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc) -> str:
         lstrip_blocks=True,
         finalize=lambda found: one_line(found) if type(found) is str else found,
     )
-    environment.filters.update(bytes=bytes_text, counted=counted, names=names_text, interface=interface_text)
+    environment.filters.update(bytes=bytes_text, counted=counted, names=names_text, interface=interface_rows)
     return environment.get_template("diff.html.j2").render(
         diff=diff,
         headline=headline(diff),

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from typer import style
 
-from tracing.graph.changes import InterfaceChange
 from tracing.graph.diff import GraphDiff
 from tracing.graph.reasons import Site
 from tracing.graph.sizes import bytes_text
 from tracing.graph.text import one_line
-from tracing.graph.view import ChainRow, ChangeRow, chain_rows, change_rows, counted, delta, headline
+from tracing.graph.view import ChainRow, ChangeRow, chain_rows, change_rows, counted, delta, headline, interface_rows
 
 _COLORS = {"-": "red", "+": "green", "~": "yellow", "!": "magenta"}
 _MAX_NAMES = 6  # of a chain or change, before the rest is counted
@@ -57,16 +56,7 @@ def _interface(diff: GraphDiff) -> Iterator[str]:
         yield f"interface unchanged: {', '.join((*parts, counted(len(doc.parameters), 'parameter')))}"
         return
     yield f"interface: {counted(len(changes), 'change')}"
-    yield from (f"  ! {interface_text(change)}" for change in changes)
-
-
-def interface_text(change: InterfaceChange) -> str:
-    """`parameter w removed`, `input x -> y`, ..."""
-    if change.after is None:
-        return f"{change.part} {change.before} removed"
-    if change.before is None:
-        return f"{change.part} {change.after} added"
-    return f"{change.part}: {change.before} -> {change.after}"
+    yield from (f"  ! {row}" for row in interface_rows(changes))
 
 
 def _times(count: int, where: str) -> str:

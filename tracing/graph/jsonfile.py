@@ -63,13 +63,17 @@ def _parse(content: bytes | str) -> Any:
     except UnicodeDecodeError as error:
         raise DeadkvError(f"not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
-        ending = error.pos >= len(text.rstrip())
+        rest = text[error.pos :].strip()
+        ending = error.msg.startswith("Unterminated") or any(word.startswith(rest) for word in _LITERALS)
         what = "the file ends too early; it was cut short" if ending else f"not JSON: {error.msg}"
         raise DeadkvError(f"line {error.lineno}, column {error.colno}: {what}") from error
     except RecursionError as error:
         raise DeadkvError("the JSON is nested too deep for a graph file") from error
     except ValueError as error:  # an integer with more digits than Python converts
         raise DeadkvError(f"not a graph file: {error}") from error
+
+
+_LITERALS = ("true", "false", "null")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def _match_rest(pairs: Pairs, forward: Classes, backward: Classes, interner: Int
         pairs.match_unique(*around.operands)
     pairs.match_names()
     _propagate_sure(pairs)
+    pairs.match_outputs()
     pairs.match_unique(*backward)
     for radius in _RADII:
         pairs.match_unique(*surroundings(pairs, radius, interner).users)

@@ -29,6 +29,11 @@ class Pairs:
         """Whether neither node is matched yet."""
         return self.forward[one] == _FREE and self.backward[other] == _FREE
 
+    def match_outputs(self) -> None:
+        """Match the output nodes, the last ones, whatever they return."""
+        if self.forward[-1] == self.backward[-1] == _FREE:
+            self.add(len(self.forward) - 1, len(self.backward) - 1)
+
     def match_unique(self, before: Sequence[Hashable], after: Sequence[Hashable]) -> None:
         """Match the free nodes whose key exactly one free node of each graph has. A key of None never matches."""
         others = self._groups(after, self.backward)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tracing.graph.chains import Chain, Fold, digitless, fold, span
-from tracing.graph.changes import Change, NodeChange, by_name
+from tracing.graph.changes import Change, InterfaceChange, NodeChange, by_name
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
 from tracing.graph.interface import side_text
@@ -72,6 +72,25 @@ def delta(name: str, before: int, after: int) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 node`, `2 nodes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def interface_rows(changes: Iterable[InterfaceChange]) -> list[str]:
+    """`parameter w removed`, `input: x -> y`; changes of names that differ in one number only are one row."""
+    groups: dict[Hashable, list[InterfaceChange]] = {}
+    for change in changes:
+        groups.setdefault((change.part, digitless(change.before or ""), digitless(change.after or "")), []).append(
+            change
+        )
+    return [_interface_row(group) for group in groups.values()]
+
+
+def _interface_row(group: list[InterfaceChange]) -> str:
+    part = group[0].part if len(group) == 1 else f"{len(group)} x {group[0].part}"
+    before = span([change.before for change in group if change.before is not None])
+    after = span([change.after for change in group if change.after is not None])
+    if not after:
+        return f"{part} {before} removed"
+    return f"{part}: {before} -> {after}" if before else f"{part} {after} added"
 
 
 def chain_rows(diff: GraphDiff, doc: GraphDoc, names: Iterable[str]) -> list[ChainRow]:
