@@ -110,6 +110,7 @@ def test_chain_sizes_leave_out_what_is_only_stored() -> None:
         (["k", "v"], "k, v"),
         (["a", "b", "c", "d", "e"], "a, b, ..., e"),
         (["7x", "8x"], "{7-8}x"),
+        (["v01.a.1", "v01.a.2"], "v01.a.{1-2}"),
     ],
 )
 def test_names_that_differ_in_one_number_are_one_span(names: list[str], written: str) -> None:

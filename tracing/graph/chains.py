@@ -130,7 +130,7 @@ def span(names: Sequence[str]) -> str:
     if len(distinct) < 2 or any(part != parts[0] for part in parts) or len(varying) != 1:
         return _shortened(distinct)
     at = varying[0]
-    texts = [*map(str, numbers[0])]
+    texts = _DIGITS.findall(distinct[0])
     texts[at] = "{" + ranges([row[at] for row in numbers]) + "}"
     return "".join(a + b for a, b in zip(parts[0], [*texts, ""], strict=True))
 
