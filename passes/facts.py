@@ -60,6 +60,5 @@ def _contract_effects(call: Call, contract: Contract) -> Effects:
     writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
     returns = [r for overload in ((call.overload,) if call.overload else ()) for r in overload._schema.returns]
     shares = call.overload is None or any(r.alias_info is not None for r in returns)
-    return Effects(
-        "is an opaque kernel that reads it", False, writes, tuple(call.node.all_input_nodes) if shares else ()
-    )
+    aliases = tuple(call.node.all_input_nodes) if shares else ()
+    return Effects("is an opaque kernel that reads it", False, writes, aliases, keeps=True)

@@ -2,7 +2,8 @@
 
 Two values are in one class if one may be a view of the other. The classes are a partition, so a value that may
 alias either of two others (an operator that returns one of its operands) puts all three in one class. A class
-escapes if it holds an input, a parameter, or anything that was handed to a call of which nothing is known.
+escapes if it holds an input, a parameter, the result of an opaque kernel, or anything that was handed to a call of
+which nothing is known.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class StorageClasses:
     def _join(self, node: Node, effects: Effects) -> None:
         for operand in effects.aliases:
             self._union(node, operand)
-        if effects.opaque:
+        if effects.keeps:
             self._escaping.add(self.find(node))
 
     def _join_reads_of_one_attribute(self, graph: Graph) -> None:

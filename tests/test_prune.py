@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from passes import DeadkvError, PrunePrefixCache, TkgContext
+from tests.cases import ops
 from tests.support.builder import GraphBuilder, decode_graph, decode_inputs
 from tests.support.prunes import assert_same_interface, check_prune
 
@@ -155,3 +156,29 @@ def test_an_unknown_policy_lists_the_known_ones() -> None:
 def test_uuid_covers_the_options() -> None:
     assert PrunePrefixCache().uuid() == PrunePrefixCache().uuid()
     assert PrunePrefixCache().uuid() != LIVENESS.uuid()
+
+
+def test_a_dead_write_into_a_kernels_result_keeps_the_site() -> None:
+    """Found by fuzzing: nobody knows what the kernel does with the storage that it returned."""
+    build = GraphBuilder()
+    x = build.input("x", 3, 2, 16, 8)
+    table = build.input("active_block_table", 3, 4, dtype=torch.int32)
+    pool = build.parameter("past_key_values.0", 10, 4, 2, 8)
+    made = build.call(ops.attend, x, pool, table)
+    build.call(aten.copy_.default, made, build.site(pool, table))
+    (site,) = LIVENESS(build.module(x)).report.sites
+    assert site.status == "live"
+
+
+def test_a_dead_write_into_a_value_that_was_read_before_goes() -> None:
+    """Found by fuzzing: the storage stays, but nothing looks at it after the write."""
+    build = GraphBuilder()
+    x = build.input("x", 3, 2, 16, 8)
+    table = build.input("active_block_table", 3, 4, dtype=torch.int32)
+    made = build.call(aten.relu.default, x)
+    kept = build.call(aten.neg.default, made)
+    build.call(aten.copy_.default, made, build.site(build.parameter("past_key_values.0", 10, 4, 2, 8), table))
+    build.call(aten.exp.default, made)
+    module = build.module(kept)
+    result = check_prune(module, decode_inputs(), policy="liveness")
+    assert [node.name for node in result.graph_module.graph.nodes][2:] == ["relu", "neg", "exp", "output"]

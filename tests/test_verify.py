@@ -118,7 +118,7 @@ def insert_a_write(module: GraphModule) -> None:
 
 
 TAMPERS: tuple[tuple[Tamper, str], ...] = (
-    (drop_the_write, r"%zero_: it writes storage that %slice_1 still holds"),
+    (drop_the_write, r"%zero_: it writes storage that %past_key_values_0 still holds"),
     (remove_a_live_node, r"argument 0\[1\] became x.*path %mul -> %output"),
     (swap_operands, "argument 0 became"),
     (change_a_constant, "argument 1 became 3"),

@@ -32,12 +32,14 @@ class Effects:
         opaque: nothing is known of the call: it may keep, share and write everything it is given.
         writes: operands whose storage the call writes.
         aliases: operands whose storage the result may share.
+        keeps: the call may keep its result's storage for itself, so a write to it can be seen elsewhere.
     """
 
     reason: str | None = None
     opaque: bool = False
     writes: tuple[Node, ...] = ()
     aliases: tuple[Node, ...] = ()
+    keeps: bool = False
 
 
 def effects(call: Call | None) -> Effects:
@@ -58,7 +60,7 @@ def opaque_effects(call: Call | None, node: Node) -> Effects:
     if not found.opaque:
         return found
     operands = tuple(node.all_input_nodes)
-    return Effects(found.reason, True, operands, operands)
+    return Effects(found.reason, True, operands, operands, keeps=True)
 
 
 def _opaque(reason: str) -> Effects:

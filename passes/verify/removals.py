@@ -42,15 +42,29 @@ _VIEWS = frozenset(
 def check_removals(pair: Correspondence) -> None:
     """Rejects a removed node that does something besides computing its value."""
     gone = frozenset(pair.removed)
+    unseen = gone | _unseen(pair)
     for node in pair.removed:
         if node.op == "get_attr":
             continue
         if (flaw := _flaw(node)) is not None:
             reject(node, flaw)
         for target in _written(node):
-            root = _surviving_storage(target, gone)
-            if root is not None:
-                reject(node, f"it writes storage that %{root.name} still holds")
+            witness = _witness(node, target, gone, unseen)
+            if witness is not None:
+                reject(node, f"it writes storage that %{witness.name} still holds")
+
+
+def _unseen(pair: Correspondence) -> set[Node]:
+    """Nodes of the graph before that were dead already: pure, and used by nothing but such nodes."""
+    unseen: set[Node] = set()
+    for node in reversed(pair.before.graph.nodes):
+        if all(user in unseen for user in node.users) and _is_pure(node):
+            unseen.add(node)
+    return unseen
+
+
+def _is_pure(node: Node) -> bool:
+    return node.op in ("call_function", "call_method") and _flaw(node) is None and not any(_written(node))
 
 
 def _flaw(node: Node) -> str | None:
@@ -147,19 +161,35 @@ def _flat(value: Any) -> Iterator[Node]:
             yield from _flat(item)
 
 
-def _surviving_storage(target: Node, gone: frozenset[Node]) -> Node | None:
-    """A kept node that may hold the storage of `target`, found by climbing to where the storage was allocated."""
+def _witness(write: Node, target: Node, gone: frozenset[Node], unseen: frozenset[Node]) -> Node | None:
+    """A node that can see what `write` did to the storage of `target`.
+
+    Climbs to where the storage comes from. Storage from outside is always seen. Storage that the graph allocated is
+    seen by every kept call that uses it, or a view of it, after the write.
+    """
     pending, seen = [target], {target}
     while pending:
         node = pending.pop()
-        if node not in gone:
-            return node
         if _allocates(node):
+            if node not in gone and (reader := _later_user(node, write, unseen)) is not None:
+                return reader
             continue
         if not (operands := _may_share(node)):
             return node
         pending += [operand for operand in operands if operand not in seen]
         seen.update(operands)
+    return None
+
+
+def _later_user(root: Node, write: Node, unseen: frozenset[Node]) -> Node | None:
+    pending, seen = [root], {root}
+    while pending:
+        for user in pending.pop().users:
+            if user > write and user not in unseen:
+                return user
+            if user not in seen and not _allocates(user):
+                seen.add(user)
+                pending.append(user)
     return None
 
 
