@@ -27,15 +27,11 @@ _PURE_FUNCTIONS = frozenset({torch.nn.functional.softmax, torch.nn.functional.em
                              torch.split, getattr, torch.sym_int, operator.getitem, operator.floordiv,
                              operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
                              operator.invert})  # fmt: skip
-_FRESH = frozenset(
-    "index_select index gather embedding take_along_dim clone _to_copy zeros ones full empty zeros_like "
-    "ones_like full_like empty_like new_zeros new_ones new_full new_empty add sub mul div where cat stack bmm "
-    "mm matmul softmax _softmax arange sum mean".split()
-)
-
+_FRESH_COMPOSITES = frozenset("take_along_dim matmul linear softmax layer_norm rms_norm".split())
 _VIEWS = frozenset(
     "view reshape _unsafe_view permute transpose t squeeze unsqueeze flatten unflatten expand slice select "
-    "narrow getitem detach alias contiguous to split chunk unbind as_strided movedim".split()
+    "narrow getitem detach alias contiguous to unsafe_split "
+    "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
 )
 
 
@@ -205,7 +201,19 @@ def _allocates(node: Node) -> bool:
         return False
     if node.target is operator.getitem:
         return _is_advanced(node.args[1])
-    return _name(node) in _FRESH and not any(_written(node))
+    overloads = _schemas(node)
+    return bool(overloads) and all(_returns_new_storage(overload, _name(node)) for overload in overloads)
+
+
+def _returns_new_storage(overload: OpOverload, name: str) -> bool:
+    """By its schema, which only composite operators and the views listed above may contradict."""
+    if name in _VIEWS or any(returned.alias_info is not None for returned in overload._schema.returns):
+        return False
+    qualified = overload.name()  # type: ignore[no-untyped-call]
+    composite = torch._C._dispatch_has_kernel(qualified) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        qualified, "CompositeImplicitAutograd"
+    )
+    return name in _FRESH_COMPOSITES or not composite
 
 
 def _is_advanced(index: Any) -> bool:
