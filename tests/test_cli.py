@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes.report import SCHEMA
 from tracing.cli import main
@@ -206,6 +207,24 @@ def test_two_processes_write_identical_files(compiled: dict[str, Path], tmp_path
     for name in FILES:
         first, second = ((folder / name).read_bytes() for folder in folders)
         assert first == second == (compiled["base-make_fx"] / name).read_bytes(), name
+
+
+def test_weights_of_a_hugging_face_folder_are_loaded_and_run(
+    deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, tie_word_embeddings=False,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    arguments = ("compile", *SMALL, "--weights", tmp_path / "model", "--run", "--json")
+    assert deadkv(*arguments, "--out", tmp_path / "out") == 0
+    assert json.loads(capsys.readouterr().out)["run"]["passed"] is True
+    wrong = ("compile", *SMALL, "--layers", "3", "--weights", tmp_path / "model", "--out", tmp_path / "three")
+    assert deadkv(*wrong) == 2
+    error = capsys.readouterr().err
+    assert "model.layers.2." in error and error.count("\n") == 1
+    assert not (tmp_path / "three").exists()
 
 
 def test_help_names_every_command(deadkv: Run, capsys: pytest.CaptureFixture[str]) -> None:

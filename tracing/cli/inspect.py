@@ -13,8 +13,7 @@ from passes import DeadkvError, PrunePrefixCache, PruneVerificationError, availa
 from passes.registry import options_of
 from tracing.cli.reports import print_sites, print_summary
 from tracing.cli.terminal import print_json, stdout
-from tracing.graph import GraphDoc, diff, graph_module, load, render_dot, render_html, render_text
-from tracing.graph_pair import paired_modules
+from tracing.graph import GraphDoc, diff, graph_module, load, paired_modules, render_dot, render_html, render_text
 
 DIFFERENT = 1
 Graph = Annotated[Path, typer.Argument(help="A graph file (*.graph.json) or an output folder of `deadkv compile`.")]

@@ -7,6 +7,7 @@ from tracing.graph.diff_text import render_text
 from tracing.graph.document import GraphDoc
 from tracing.graph.from_fx import document
 from tracing.graph.jsonfile import dumps, load
+from tracing.graph.paired import paired_modules
 from tracing.graph.text import text
 from tracing.graph.to_fx import graph_module
 
@@ -18,6 +19,7 @@ __all__ = [
     "dumps",
     "graph_module",
     "load",
+    "paired_modules",
     "render_dot",
     "render_html",
     "render_text",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from tracing.graph import GraphDoc, graph_module
+from tracing.graph.document import GraphDoc
 from tracing.graph.fake_values import FakeValues
+from tracing.graph.to_fx import graph_module
 
 
 def paired_modules(before: GraphDoc, after: GraphDoc) -> tuple[GraphModule, GraphModule]:
