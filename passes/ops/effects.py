@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import torch
 from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes import metadata
 from passes.ops.names import GETATTR, GETITEM, SETITEM
 from passes.ops.schema import Call, operand_nodes
+from passes.ops.signature import signature
 
 TRUSTED_NAMESPACES = frozenset({"aten", "python"})
 """Operators whose schema tells the truth about writes. A custom operator needs a contract to be believed."""
@@ -48,7 +49,7 @@ def effects(call: Call | None) -> Effects:
         return _opaque("is a call of which nothing is known (no contract)")
     if (special := _PYTHON_EFFECTS.get(call.op)) is not None:
         return special(call)
-    changes_view = any(torch.Tag.inplace_view in overload.tags for overload in call.overloads)
+    changes_view = any(signature(overload).inplace_view for overload in call.overloads)
     if not call.overloads or changes_view or call.base_name in _SILENT_WRITES:
         return _opaque("changes a tensor in a way that is not modelled")
     return Effects(_reason(call), False, _written(call), _aliased(call))
@@ -70,7 +71,7 @@ def _opaque(reason: str) -> Effects:
 def _reason(call: Call) -> str | None:
     if call.base_name.startswith(_ASSERTIONS):
         return "asserts a condition at run time"
-    random = any(torch.Tag.nondeterministic_seeded in overload.tags for overload in call.overloads)
+    random = any(signature(overload).random for overload in call.overloads)
     return "draws random numbers" if random and not _draws_nothing(call) else None
 
 
@@ -89,39 +90,39 @@ _RANDOM_SWITCHED_OFF: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def _written(call: Call) -> tuple[Node, ...]:
-    names = [a.name for overload in call.overloads for a in overload._schema.arguments if _is_write(a)]
-    if call.overload is None:
-        names = ["self"] if call.bound.get("inplace") else ["weight"] if call.bound.get("max_norm") else []
-    return tuple(node for name in dict.fromkeys(names) for node in operand_nodes(call.bound.get(name)))
-
-
-def _is_write(argument: Any) -> bool:
-    return argument.alias_info is not None and argument.alias_info.is_write
-
-
-def _aliased(call: Call) -> tuple[Node, ...]:
-    names: dict[str, None] = {}
-    for overload in call.overloads:
-        names.update(dict.fromkeys(_shared_arguments(overload)))
+    names = _written_by_option(call) if call.overload is None else _written_names(call.overload)
     return tuple(node for name in names for node in operand_nodes(call.bound.get(name)))
 
 
-def _shared_arguments(overload: OpOverload) -> list[str]:
-    schema = overload._schema
-    name = schema.name.rsplit("::", 1)[-1]
-    annotated = [a.name for a in schema.arguments if a.alias_info is not None]
-    if any(r.alias_info is not None for r in schema.returns):
-        return annotated
-    if name in _SILENT_ALIASES or (_is_composite(overload) and name not in _FRESH_COMPOSITES):
-        return [a.name for a in schema.arguments]
-    return []
+@cache
+def _written_names(overload: OpOverload) -> tuple[str, ...]:
+    return tuple(name for name, found in signature(overload).parameters.items() if found.is_write)
 
 
-def _is_composite(overload: OpOverload) -> bool:
-    """A composite operator runs other operators, so it may hand back an operand although its schema is silent."""
-    name = overload.name()  # type: ignore[no-untyped-call]
-    key = "CompositeImplicitAutograd"
-    return torch._C._dispatch_has_kernel(name) and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+def _written_by_option(call: Call) -> tuple[str, ...]:
+    """Operands that a function of torch.nn.functional writes when an option asks for it."""
+    return tuple(
+        name
+        for option, names in (("inplace", ("self", "input")), ("max_norm", ("weight",)))
+        if call.bound.get(option)
+        for name in names
+    )
+
+
+def _aliased(call: Call) -> tuple[Node, ...]:
+    names = dict.fromkeys(name for overload in call.overloads for name in _shared_names(overload))
+    return tuple(node for name in names for node in operand_nodes(call.bound.get(name)))
+
+
+@cache
+def _shared_names(overload: OpOverload) -> tuple[str, ...]:
+    known = signature(overload)
+    name = known.op.rsplit("::", 1)[-1]
+    if known.returns_alias:
+        return tuple(name for name, found in known.parameters.items() if found.is_alias)
+    if name in _SILENT_ALIASES or (known.composite and name not in _FRESH_COMPOSITES):
+        return tuple(known.parameters)
+    return ()
 
 
 # The result shares the operand's storage; the schema says nothing (aten/src/ATen/native/native_functions.yaml).

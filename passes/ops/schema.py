@@ -10,7 +10,7 @@ The three spellings of one operator end at the same aten overload:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -26,6 +26,7 @@ from passes.ops.names import (
     PYTHON_METHODS,
     Spelling,
 )
+from passes.ops.signature import Parameter, signature
 
 
 @dataclass(frozen=True)
@@ -131,53 +132,42 @@ def _overloads(packet: OpOverloadPacket) -> tuple[OpOverload, ...]:
 
 
 def _bind(node: Node, overload: OpOverload) -> Call | None:
-    arguments = overload._schema.arguments
-    names = _names(overload)
-    args = _collect_variadic(node.args, arguments)
-    positional = [a.name for a in arguments if not a.kwarg_only]
-    given = dict(zip(positional, args, strict=False))
-    keywords = _renamed(node.kwargs, names)
-    if len(args) > len(positional) or given.keys() & keywords.keys() or not keywords.keys() <= set(names):
+    known = signature(overload)
+    args = _collect_variadic(node.args, known.int_list_at)
+    given = dict(zip(known.positional, args, strict=False))
+    keywords = _renamed(node.kwargs, known.parameters)
+    if len(args) > len(known.positional) or given.keys() & keywords.keys() or keywords.keys() - known.parameters.keys():
         return None
     given.update(keywords)
-    for argument in arguments:
-        if argument.name not in given and not argument.has_default_value():
-            return None
-        if argument.name in given and not _accepts(argument.type, given[argument.name]):
-            return None
-    bound = {a.name: given.get(a.name, a.default_value) for a in arguments}
-    return Call(node, overload._schema.name, overload, bound)
+    bound = {name: given.get(name, found.default) for name, found in known.parameters.items()}
+    fits = node.target is overload or all(_fits(found, given) for found in known.parameters.values())
+    return Call(node, known.op, overload, bound) if fits else None
 
 
-@cache
-def _names(overload: OpOverload) -> tuple[str, ...]:
-    return tuple(argument.name for argument in overload._schema.arguments)
+def _fits(parameter: Parameter, given: Mapping[str, Any]) -> bool:
+    if parameter.name not in given:
+        return not parameter.required
+    return _accepts(parameter, given[parameter.name])
 
 
-def _renamed(kwargs: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _renamed(kwargs: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     return {key if key in names else ARGUMENT_SYNONYMS.get(key, key): value for key, value in kwargs.items()}
 
 
-def _collect_variadic(args: tuple[Any, ...], arguments: Any) -> tuple[Any, ...]:
+def _collect_variadic(args: tuple[Any, ...], at: int | None) -> tuple[Any, ...]:
     """Folds `x.permute(0, 2, 1)` into `x.permute([0, 2, 1])`, as torch's argument parser does."""
-    at = next((index for index, argument in enumerate(arguments[:2]) if _is_int_list(argument.type)), None)
     if at is None or len(args) <= at or isinstance(args[at], (list, tuple)):
         return args
     return (*args[:at], list(args[at:]))
 
 
-def _is_int_list(kind: Any) -> bool:
-    return str(kind) in ("List[int]", "Optional[List[int]]", "List[SymInt]", "Optional[List[SymInt]]")
-
-
-def _accepts(kind: Any, value: Any) -> bool:
-    """Whether an argument of schema type `kind` can take `value`. A node is taken to fit any scalar or tensor."""
-    name = str(kind)
-    if name.startswith("Optional["):
-        return value is None or _accepts(kind.getElementType(), value)
-    if name.startswith("List["):
-        return isinstance(value, (list, tuple, Node)) or (_is_int_list(kind) and isinstance(value, int))
-    expected = _PYTHON_TYPES.get(name, object)
+def _accepts(parameter: Parameter, value: Any) -> bool:
+    """Whether an argument can take `value`. A node is taken to fit any scalar or tensor."""
+    if parameter.element is not None:
+        return value is None or _accepts(parameter.element, value)
+    if parameter.kind.startswith("List["):
+        return isinstance(value, (list, tuple, Node)) or (parameter.is_int_list and isinstance(value, int))
+    expected = _PYTHON_TYPES.get(parameter.kind, object)
     return isinstance(value, Node) or isinstance(value, expected)  # noqa: SIM101
 
 
