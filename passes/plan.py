@@ -43,6 +43,21 @@ def make_plan(facts: GraphFacts, demand: DemandResult, gathers: Iterable[Node]) 
     return Plan(rewrites, tuple(node for node in facts.graph.nodes if node in erased))
 
 
+def writes_to_kept_storage(facts: GraphFacts, plan: Plan) -> frozenset[Node]:
+    """Erased writes whose storage holds a node that stays.
+
+    Such a write is dead, but it is not the site's: the source edit that skips the site would not have taken it out.
+    """
+    erased = set(plan.erased)
+    written = {node: facts[node].effects.writes for node in plan.erased if node in facts.nodes}
+    if not any(written.values()):
+        return frozenset()
+    kept = {facts.storage.find(node) for node in facts.graph.nodes if node not in erased}
+    return frozenset(
+        node for node, targets in written.items() if any(facts.storage.find(target) in kept for target in targets)
+    )
+
+
 def _dead_consumers(gathers: Iterable[Node], demand: DemandResult) -> set[Node]:
     dead: set[Node] = set()
     pending = list(gathers)

@@ -15,7 +15,7 @@ from passes.errors import DeadkvError
 from passes.explain import Verdict, gate_reports, site_report
 from passes.facts import GraphFacts, graph_facts
 from passes.identity import source_hash
-from passes.plan import Plan, make_plan
+from passes.plan import Plan, make_plan, writes_to_kept_storage
 from passes.policy import policy_named
 from passes.policy.evidence import Evidence
 from passes.registry import register_pass
@@ -46,6 +46,7 @@ class Analysis:
     demand: DemandResult
     search: SiteSearch
     verdicts: tuple[Verdict, ...]
+    plan: Plan
 
 
 @register_pass("prune-prefix-cache")
@@ -93,8 +94,7 @@ class PrunePrefixCache(PassBase):
     def call(self, graph_module: GraphModule) -> PruneResult:
         """Runs the pass on one graph."""
         analysis = self.analyze(graph_module)
-        gathers = [verdict.site.gather for verdict in analysis.verdicts if verdict.removable]
-        plan = make_plan(analysis.facts, analysis.demand, gathers)
+        plan = analysis.plan
         report = _report(self.policy, analysis, plan, PRUNED)
         if not plan:
             return PruneResult(graph_module, False, report)
@@ -106,12 +106,21 @@ class PrunePrefixCache(PassBase):
         return _report(self.policy, self.analyze(graph_module), Plan((), ()), DEAD)
 
     def analyze(self, graph_module: GraphModule) -> Analysis:
-        """Sites, demand and the policy's decision on each site. Edits nothing."""
+        """Sites, demand, the policy's decision on each site, and the plan. Edits nothing."""
         _require_graph_module(graph_module)
         facts = graph_facts(graph_module.graph, self.contracts or DEFAULT_CONTRACTS)
         search = find_sites(facts, self.context)
-        demand = analyze(facts) if search.sites else DemandResult()
-        return Analysis(graph_module, facts, demand, search, tuple(self._verdicts(search, demand)))
+        if not search.sites:
+            return Analysis(graph_module, facts, DemandResult(), search, (), Plan((), ()))
+        kept_writes: frozenset[Node] = frozenset()
+        while True:
+            demand = analyze(facts, kept_writes)
+            verdicts = tuple(self._verdicts(search, demand))
+            plan = make_plan(facts, demand, [verdict.site.gather for verdict in verdicts if verdict.removable])
+            foreign = writes_to_kept_storage(facts, plan)
+            if not foreign:
+                return Analysis(graph_module, facts, demand, search, verdicts, plan)
+            kept_writes |= foreign
 
     def _verdicts(self, search: SiteSearch, demand: DemandResult) -> Iterable[Verdict]:
         policy = policy_named(self.policy)

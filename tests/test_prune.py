@@ -170,15 +170,14 @@ def test_a_dead_write_into_a_kernels_result_keeps_the_site() -> None:
     assert site.status == "live"
 
 
-def test_a_dead_write_into_a_value_that_was_read_before_goes() -> None:
-    """Found by fuzzing: the storage stays, but nothing looks at it after the write."""
+def test_a_dead_write_into_storage_that_the_graph_still_uses_keeps_the_site() -> None:
+    """Found by fuzzing: the write is dead, but it is not the site's, and a source edit would leave it."""
     build = GraphBuilder()
     x = build.input("x", 3, 2, 16, 8)
     table = build.input("active_block_table", 3, 4, dtype=torch.int32)
     made = build.call(aten.relu.default, x)
     kept = build.call(aten.neg.default, made)
     build.call(aten.copy_.default, made, build.site(build.parameter("past_key_values.0", 10, 4, 2, 8), table))
-    build.call(aten.exp.default, made)
-    module = build.module(kept)
-    result = check_prune(module, decode_inputs(), policy="liveness")
-    assert [node.name for node in result.graph_module.graph.nodes][2:] == ["relu", "neg", "exp", "output"]
+    result = check_prune(build.module(kept), decode_inputs(), policy="liveness")
+    (site,) = result.report.sites
+    assert site.status == "live" and "storage that the graph still uses" in site.reason

@@ -123,7 +123,7 @@ def insert_a_write(module: GraphModule) -> None:
 
 
 TAMPERS: tuple[tuple[Tamper, str], ...] = (
-    (drop_the_write, r"%zero_: it writes the storage of %past_key_values_0, which"),
+    (drop_the_write, r"%zero_: it writes the storage of %slice_1, which outlives it"),
     (drop_the_write_and_what_it_wrote_through, r"%zero_: it writes the storage of %past_key_values_0, which"),
     (remove_a_live_node, r"argument 0\[1\] became x.*path %mul -> %output"),
     (swap_operands, "argument 0 became"),

@@ -108,9 +108,10 @@ def compile_tkg(
         done = None
         if chosen is not None:
             progress(f"backend {chosen.name}")
-            recorded = before.meta["capture"].aliases
-            request = BackendRequest(before, result.graph_module, tuple(example_inputs), recorded, target, scratch,
-                                     tuple(compiler_args), log, timeout_s)  # fmt: skip
+            request = BackendRequest(
+                before, result.graph_module, tuple(example_inputs), before.meta["capture"].aliases, target, scratch,
+                compiler_args=tuple(compiler_args), log=log, progress=progress, timeout_s=timeout_s,
+            )  # fmt: skip
             done = chosen.run(request)
     return CompileResult(before, result.graph_module, result.modified, result, done, folder)
 

@@ -78,18 +78,19 @@ class DemandResult:
         return node in self.pins
 
 
-def analyze(facts: GraphFacts) -> DemandResult:
-    """Demand on every value of the graph, in one backward walk."""
-    walk = _Walk(facts, ShapeRoots(facts.graph))
+def analyze(facts: GraphFacts, kept_writes: frozenset[Node] = frozenset()) -> DemandResult:
+    """Demand on every value of the graph, in one backward walk. `kept_writes` are writes that must stay in any case."""
+    walk = _Walk(facts, ShapeRoots(facts.graph), kept_writes)
     for node in reversed(facts.graph.nodes):
         walk.visit(node)
     return walk.result
 
 
 class _Walk:
-    def __init__(self, facts: GraphFacts, roots: ShapeRoots) -> None:
+    def __init__(self, facts: GraphFacts, roots: ShapeRoots, kept_writes: frozenset[Node]) -> None:
         self.facts = facts
         self.roots = roots
+        self.kept_writes = kept_writes
         self.result = DemandResult()
         self.readers: dict[Node, Node] = {}
 
@@ -122,6 +123,9 @@ class _Walk:
         storage = self.facts.storage
         if any(storage.escapes(target) for target in written):
             self._root(node, "writes storage that outlives the graph", _all_data(node))
+            return
+        if node in self.kept_writes:
+            self._root(node, "writes storage that the graph still uses", _all_data(node))
             return
         reader = next((r for target in written if (r := self.readers.get(storage.find(target)))), None)
         if reader is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -38,31 +38,15 @@ _VIEWS = frozenset(
 def check_removals(pair: Correspondence) -> None:
     """Rejects a removed node that does something besides computing its value."""
     gone = frozenset(pair.removed)
-    unseen: set[Node] | None = None
     for node in pair.removed:
         if node.op == "get_attr":
             continue
         if (flaw := _flaw(node)) is not None:
             reject(node, flaw)
         for target in _written(node):
-            if (root := _surviving_root(target, gone)) is None:
-                continue
-            unseen = unseen if unseen is not None else _unseen(pair)
-            witness = _witness(node, target, unseen | gone)
-            if witness is not None:
-                reject(node, f"it writes the storage of %{root.name}, which %{witness.name} can see")
-
-
-def _unseen(pair: Correspondence) -> set[Node]:
-    """Nodes of the graph before that were dead already: used by nothing but such nodes, and pure or a write that only
-    such nodes can see."""
-    unseen: set[Node] = set()
-    for node in reversed(pair.before.graph.nodes):
-        is_call = node.op in ("call_function", "call_method")
-        is_dead = is_call and all(user in unseen for user in node.users) and _flaw(node) is None
-        if is_dead and all(_witness(node, target, unseen) is None for target in _written(node)):
-            unseen.add(node)
-    return unseen
+            root = _surviving_root(target, gone)
+            if root is not None:
+                reject(node, f"it writes the storage of %{root.name}, which outlives it")
 
 
 def _flaw(node: Node) -> str | None:
@@ -160,44 +144,19 @@ def _flat(value: Any) -> Iterator[Node]:
 
 
 def _surviving_root(target: Node, gone: frozenset[Node]) -> Node | None:
-    """A node that shows that the storage of `target` outlives the removal: it is kept, or does not allocate it."""
-    return next((root for root in _roots(target) if root not in gone or not _allocates(root)), None)
+    """A node that shows that the storage of `target` outlives the removal: it is kept, or it does not allocate.
 
-
-def _witness(write: Node, target: Node, unseen: Set[Node]) -> Node | None:
-    """A node that can see what `write` did to the storage of `target`.
-
-    Storage from outside is always seen. Storage that the graph allocated is seen by every call that uses it, or a view
-    of it, after the write.
+    Climbs from `target` through views and in-place calls to where its storage comes from. If every place that
+    allocates it is gone, so is every use of it, or `check_edits` has judged that use.
     """
-    for root in _roots(target):
-        seen_by = _later_user(root, write, unseen) if _allocates(root) else root
-        if seen_by is not None:
-            return seen_by
-    return None
-
-
-def _roots(target: Node) -> Iterator[Node]:
-    """Where the storage of `target` may come from, found by climbing through views and in-place calls."""
     pending, seen = [target], {target}
     while pending:
         node = pending.pop()
         operands = [] if _allocates(node) else _may_share(node)
-        if not operands:
-            yield node
+        if node not in gone or not (operands or _allocates(node)):
+            return node
         pending += [operand for operand in operands if operand not in seen]
         seen.update(operands)
-
-
-def _later_user(root: Node, write: Node, unseen: Set[Node]) -> Node | None:
-    pending, known = [root], {root}
-    while pending:
-        for user in pending.pop().users:
-            if user > write and user not in unseen:
-                return user
-            if user not in known and not _allocates(user):
-                known.add(user)
-                pending.append(user)
     return None
 
 

@@ -25,6 +25,7 @@ class BackendRequest:
     `before` and `after` hold their parameters as `get_attr` nodes under the model's names; `example_inputs` are the
     placeholders of `before` in order (real, fake or meta tensors: only a backend that says so reads their values).
     `aliases` pairs the name of a parameter or placeholder with the index of the flat output that holds its new value.
+    `log` is given each line that a compiler prints, `progress` the name of each stage.
     `timeout_s` is in seconds and counts for compilers that run as a process of their own.
     """
 
@@ -36,6 +37,7 @@ class BackendRequest:
     out_dir: Path
     compiler_args: tuple[str, ...] = ()
     log: Callable[[str], None] = _silent
+    progress: Callable[[str], None] = _silent
     timeout_s: float | None = None
 
     def named_inputs(self) -> dict[str, Any]:

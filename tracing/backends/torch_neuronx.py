@@ -51,7 +51,7 @@ class TorchNeuronxBackend:
         inputs = {str(node.target): examples[str(node.target)] for node in module.graph.find_nodes(op="placeholder")}
         _require_values({**dict(module.named_parameters()), **dict(module.named_buffers()), **inputs})
         options = compile_options(request.target, request.compiler_args)
-        request.log(f"torch-neuronx: tracing and compiling ({' '.join(options)})")
+        request.progress(f"torch-neuronx: tracing and compiling ({' '.join(options)})")
         trace = importlib.import_module("torch_neuronx").trace
         try:
             traced = trace(

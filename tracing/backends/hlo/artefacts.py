@@ -27,12 +27,12 @@ def lower_request(request: BackendRequest) -> dict[str, Lowered]:
     graphs = {"before": request.before, "after": request.after}
     programs: dict[str, Program] = {}
     for role, graph in graphs.items():
-        request.log(f"hlo: reading {role} ({len(graph.graph.nodes)} nodes)")
+        request.progress(f"hlo: reading {role} ({len(graph.graph.nodes)} nodes)")
         programs[role] = load_program(graph, inputs, context)
     entries = _union_of_entries(programs)
     lowered: dict[str, Lowered] = {}
     for role, program in programs.items():
-        request.log(f"hlo: lowering {role}")
+        request.progress(f"hlo: lowering {role}")
         lowered[role] = lower(program, entries, _first_outputs(request.aliases), context)
     return lowered
 
