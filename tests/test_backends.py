@@ -105,7 +105,8 @@ def test_an_unknown_target_writes_nothing(tmp_path: Path) -> None:
 def test_the_hlo_backend_writes_both_graphs_and_the_command(tmp_path: Path) -> None:
     lines: list[str] = []
     graph = symbolic_trace(lambda x: x * 2)
-    result = get_backend("hlo").run(BackendRequest(graph, graph, (X,), (), "trn1", tmp_path, ("-O1",), lines.append))
+    request = BackendRequest(graph, graph, (X,), (), "trn1", tmp_path, ("-O1",), progress=lines.append)
+    result = get_backend("hlo").run(request)
     assert sorted(result.artefacts) == sorted(path.name for path in tmp_path.iterdir())
     assert result.artefacts == (
         "before.stablehlo.mlir",
