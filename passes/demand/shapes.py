@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-import sympy
 import torch
 from torch.fx import Graph, Node
-from torch.utils._sympy.functions import FloorDiv
 
 from passes import metadata
 from passes.rewrites import NewCall
+
+Expression = Any
+"""A SymPy expression, as `SymInt.node.expr` holds it. SymPy comes with torch and is not imported here."""
 
 Anchor = tuple[Node, int | None]
 """Where a symbol can be read: a dimension of a placeholder, or (None) the placeholder itself."""
@@ -36,7 +37,7 @@ class ShapeRoots:
         found = [self.term(size, aten=aten) for size in sizes]
         return None if any(term is None for term in found) else found
 
-    def _term(self, expression: sympy.Basic, aten: bool) -> Any:
+    def _term(self, expression: Expression, aten: bool) -> Any:
         if expression.is_Integer:
             return int(expression)
         if expression.is_Symbol:
@@ -47,7 +48,7 @@ class ShapeRoots:
             return None
         return reduce(lambda left, right: NewCall("call_function", function, (left, right)), terms)
 
-    def _symbol(self, symbol: sympy.Basic, aten: bool) -> Any:
+    def _symbol(self, symbol: Expression, aten: bool) -> Any:
         if symbol not in self._anchors:
             return None
         node, dim = self._anchors[symbol]
@@ -59,22 +60,19 @@ class ShapeRoots:
         return NewCall("call_method", "size", (node, dim), value=size)
 
 
-def _operation(expression: sympy.Basic) -> tuple[Any, tuple[sympy.Basic, ...]]:
+def _operation(expression: Expression) -> tuple[Any, tuple[Expression, ...]]:
     """The Python operator that combines the parts of an expression, and the parts; None for any other operator."""
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
         return operator.mul, (expression.base,) * int(expression.exp)
-    return _FUNCTIONS.get(expression.func), expression.args
+    return _OPERATORS.get(expression.func.__name__), expression.args
 
 
-_FUNCTIONS: Mapping[Any, Any] = {
-    sympy.Add: operator.add,
-    sympy.Mul: operator.mul,
-    FloorDiv: operator.floordiv,
-}
+_OPERATORS: Mapping[str, Any] = {"Add": operator.add, "Mul": operator.mul, "FloorDiv": operator.floordiv}
+"""By the name of the expression's class, in SymPy and in torch.utils._sympy."""
 
 
-def _anchors(graph: Graph) -> dict[sympy.Basic, Anchor]:
-    anchors: dict[sympy.Basic, Anchor] = {}
+def _anchors(graph: Graph) -> dict[Expression, Anchor]:
+    anchors: dict[Expression, Anchor] = {}
     for node in graph.find_nodes(op="placeholder"):
         found = metadata.value(node)
         sizes = [(found, None)] if isinstance(found, torch.SymInt) else _dimensions(found)
