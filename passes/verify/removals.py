@@ -96,7 +96,12 @@ def _schemas(node: Node) -> tuple[OpOverload, ...]:
         return ()
     packet = getattr(torch.ops.aten, _name(node).strip("_") if _is_dunder(node) else _name(node), None)
     overloads = () if packet is None else tuple(getattr(packet, name) for name in packet.overloads())
-    return tuple(o for o in overloads if "out" in node.kwargs or not _has_out(o))
+    return tuple(o for o in overloads if not _is_named(o) and ("out" in node.kwargs or not _has_out(o)))
+
+
+def _is_named(overload: OpOverload) -> bool:
+    """Whether the overload takes dimension names, which older torch releases have and no traced graph uses."""
+    return "dimname" in overload._overloadname.lower()
 
 
 def _has_out(overload: OpOverload) -> bool:
