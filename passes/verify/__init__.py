@@ -1,8 +1,9 @@
 """The independent verifier: forward from every removed node to every output and effect.
 
-It shares no analysis with the pass, only contracts and the binding of arguments to schema names. The pass walks backward from what must stay; the verifier looks only at the two
-graphs and asks of each difference whether it can be seen: every removed node must be without effect, every use of a
-removed node must itself be removed or be a call that provably does not need it, and the interface must be the same.
+It shares no analysis with the pass, only contracts and the binding of arguments to schema names. The pass walks
+backward from what must stay; the verifier looks only at the two graphs and asks of each difference whether it can be
+seen: every removed node must be without effect, every use of a removed node must itself be removed or be a call that
+provably does not need it, and the interface must be the same.
 """
 
 from __future__ import annotations
