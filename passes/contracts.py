@@ -13,6 +13,7 @@ from typing import Any
 
 from passes.errors import DeadkvError
 from passes.ops.schema import Call
+from passes.ops.signature import signature
 
 Bound = Mapping[str, Any]
 Operands = Collection[str] | Callable[[Bound], Collection[str]]
@@ -66,8 +67,8 @@ class Contract:
 
 def schema_writes(call: Call) -> frozenset[str]:
     """Operands that the schema of `call` marks as written, such as `Tensor(a!) K_cache`."""
-    arguments = [a for overload in call.overloads for a in overload._schema.arguments]
-    return frozenset(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
+    parameters = (found for overload in call.overloads for found in signature(overload).parameters.values())
+    return frozenset(found.name for found in parameters if found.is_write)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch.fx import Graph, Node
 from passes.contracts import Contract, Contracts
 from passes.ops.effects import Effects, opaque_effects
 from passes.ops.schema import Call, operand_nodes, resolve
+from passes.ops.signature import signature
 from passes.storage import StorageClasses
 
 
@@ -58,7 +59,6 @@ def _node_facts(node: Node, contracts: Contracts) -> NodeFacts:
 def _contract_effects(call: Call, contract: Contract) -> Effects:
     written = [name for name in call.bound if name in contract.operands_written(call)]
     writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
-    returns = [r for overload in ((call.overload,) if call.overload else ()) for r in overload._schema.returns]
-    shares = call.overload is None or any(r.alias_info is not None for r in returns)
+    shares = call.overload is None or signature(call.overload).returns_alias
     aliases = tuple(call.node.all_input_nodes) if shares else ()
     return Effects("is an opaque kernel that reads it", False, writes, aliases, keeps=True)

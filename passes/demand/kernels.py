@@ -12,6 +12,7 @@ from passes.contracts import Contract, EmptyTensor
 from passes.demand.lattice import Demand, Transfer
 from passes.errors import DeadkvError
 from passes.ops.schema import Call, operand_nodes
+from passes.ops.signature import signature
 from passes.rewrites import NewCall, SetOperand
 
 _MISSING = object()
@@ -43,9 +44,8 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
 
 def _aliased(call: Call) -> frozenset[str]:
     """Operands that the schema marks as written or as shared with a result."""
-    return frozenset(
-        a.name for overload in call.overloads for a in overload._schema.arguments if a.alias_info is not None
-    )
+    parameters = (found for overload in call.overloads for found in signature(overload).parameters.values())
+    return frozenset(found.name for found in parameters if found.is_alias)
 
 
 def _stand_in(call: Call, contract: Contract, name: str, operand: Node) -> Any:
@@ -72,11 +72,7 @@ def _empty(operand: Node, wanted: EmptyTensor) -> Any:
 
 
 def _is_optional(call: Call, name: str) -> bool:
-    return any(
-        argument.name == name and str(argument.type).startswith("Optional")
-        for overload in ((call.overload,) if call.overload else ())
-        for argument in overload._schema.arguments
-    )
+    return call.overload is not None and signature(call.overload).parameters[name].is_optional
 
 
 def _slot(call: Call, name: str) -> int | str:

@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes.verify.correspondence import Correspondence
+from passes.verify.nodes import operator_name, traced
 from passes.verify.symbols import asserts_what_was_traced
 from passes.verify.trail import reject
 
@@ -62,7 +63,7 @@ def _flaw(node: Node) -> str | None:
 
 
 def _schema_flaw(node: Node) -> str | None:
-    name = _name(node)
+    name = operator_name(node)
     if name.startswith(("_assert", "_functional_assert", "sym_constrain")) and not asserts_what_was_traced(node):
         return "it asserts a condition that the trace does not prove"
     if name in _SILENT_WRITES or name == "_print":
@@ -82,19 +83,13 @@ def _is_deterministic(node: Node, name: str) -> bool:
     return name == "dropout" and (node.args[2:3] == (False,) or node.kwargs.get("train") is False)
 
 
-def _name(node: Node) -> str:
-    if isinstance(node.target, OpOverload):
-        return node.target._schema.name.rsplit("::", 1)[-1]
-    return str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
-
-
 def _schemas(node: Node) -> tuple[OpOverload, ...]:
     """The overloads that the call may reach; those that write `out` only if the call gives one."""
     if isinstance(node.target, OpOverload):
         return (node.target,)
     if node.op == "call_function" and not _is_torch_builtin(node.target):
         return ()
-    packet = getattr(torch.ops.aten, _name(node).strip("_") if _is_dunder(node) else _name(node), None)
+    packet = getattr(torch.ops.aten, operator_name(node).strip("_") if _is_dunder(node) else operator_name(node), None)
     overloads = () if packet is None else tuple(getattr(packet, name) for name in packet.overloads())
     return tuple(o for o in overloads if not _is_named(o) and ("out" in node.kwargs or not _has_out(o)))
 
@@ -110,7 +105,7 @@ def _has_out(overload: OpOverload) -> bool:
 
 
 def _is_dunder(node: Node) -> bool:
-    return _name(node).startswith("__")
+    return operator_name(node).startswith("__")
 
 
 def _is_torch_builtin(target: Any) -> bool:
@@ -167,7 +162,7 @@ def _surviving_root(target: Node, gone: frozenset[Node]) -> Node | None:
 
 def _may_share(node: Node) -> list[Node]:
     """The operands whose storage a call may hand on: the first of a view or of an in-place call, else any."""
-    if _name(node) in _VIEWS or any(_written(node)):
+    if operator_name(node) in _VIEWS or any(_written(node)):
         return list(_first(node))
     return node.all_input_nodes
 
@@ -178,7 +173,7 @@ def _allocates(node: Node) -> bool:
     if node.target is operator.getitem:
         return _is_advanced(node.args[1])
     overloads = _schemas(node)
-    return bool(overloads) and all(_returns_new_storage(overload, _name(node)) for overload in overloads)
+    return bool(overloads) and all(_returns_new_storage(overload, operator_name(node)) for overload in overloads)
 
 
 def _returns_new_storage(overload: OpOverload, name: str) -> bool:
@@ -193,9 +188,5 @@ def _returns_new_storage(overload: OpOverload, name: str) -> bool:
 
 
 def _is_advanced(index: Any) -> bool:
-    found = [_traced(node) for node in _flat(index)]
+    found = [traced(node) for node in _flat(index)]
     return any(isinstance(value, torch.Tensor) and value.dim() > 0 for value in found)
-
-
-def _traced(node: Node) -> Any:
-    return node.meta.get("val", node.meta.get("example_value"))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from passes.verify.nodes import operator_name, traced
+
 _READS: Mapping[str, Callable[..., Any]] = {
     "size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
     "sym_size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
@@ -32,7 +34,7 @@ def traced_size(node: Node) -> Any:
         whole, index = node.args
         sizes = traced_size(whole) if isinstance(whole, Node) else None
         return sizes[index] if isinstance(sizes, tuple) and isinstance(index, int) else None
-    read = _READS.get(_name(node))
+    read = _READS.get(operator_name(node))
     source = node.args[0] if node.args else node.kwargs.get("self", node.kwargs.get("input"))
     tensor = traced(source) if isinstance(source, Node) else None
     if read is None or not isinstance(tensor, Tensor):
@@ -43,24 +45,12 @@ def traced_size(node: Node) -> Any:
 def asserts_what_was_traced(node: Node) -> bool:
     """Whether `node` is an assertion about metadata alone, and the traced tensor has that metadata."""
     tensor = traced(node.args[0]) if node.args and isinstance(node.args[0], Node) else None
-    if _name(node) != "_assert_tensor_metadata" or not isinstance(tensor, Tensor):
+    if operator_name(node) != "_assert_tensor_metadata" or not isinstance(tensor, Tensor):
         return False
     asserted = {**dict(zip(("size", "stride", "dtype"), node.args[1:], strict=False)), **node.kwargs}
     found = {"size": tuple(tensor.shape), "stride": tuple(tensor.stride()), "dtype": tensor.dtype,
              "device": tensor.device, "layout": tensor.layout}  # fmt: skip
     return all(wanted is None or same_size(found[what], wanted) for what, wanted in asserted.items())
-
-
-def traced(node: Node) -> Any:
-    """The recorded value of a node."""
-    return node.meta.get("val", node.meta.get("example_value"))
-
-
-def _name(node: Node) -> str:
-    target: Any = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return str(target._schema.name).rsplit("::", 1)[-1]
-    return str(target) if node.op == "call_method" else getattr(target, "__name__", "")
 
 
 def same_size(expected: Any, given: Any) -> bool:

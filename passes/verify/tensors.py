@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from passes.verify.symbols import traced
+from passes.verify.nodes import operator_name, traced
 
 _SUCCESSORS: Mapping[str, str] = {
     "zeros_like": "zeros", "new_zeros": "zeros", "ones_like": "ones", "new_ones": "ones", "full_like": "full",
@@ -25,21 +24,21 @@ _TAKES_SELF = frozenset({"expand", "view", "reshape", "to"})
 def recall_flaw(old: Node, new: Node, inserted: frozenset[Node]) -> str | None:
     """Why `new`, computed with the help of `inserted`, does not yield the tensor that `old` did; None if it does."""
     made = _made_by(new)
-    if made is None or _SUCCESSORS.get(_name(old)) != _name(made):
+    if made is None or _SUCCESSORS.get(operator_name(old)) != operator_name(made):
         return f"{old.target} became {new.target}, which is another computation"
-    if _name(made) in _TAKES_SELF and not _same_self(old, made):
+    if operator_name(made) in _TAKES_SELF and not _same_self(old, made):
         return f"{new.target} is given another tensor"
-    if _name(made) == "full" and _fill(old) != _fill(made):
+    if operator_name(made) == "full" and _fill(old) != _fill(made):
         return "it is filled with another value"
     return _layout_flaw(old, new, inserted)
 
 
 def _made_by(new: Node) -> Node | None:
     """The factory call: `new` itself, or what `new` permutes."""
-    if _name(new) != "permute":
+    if operator_name(new) != "permute":
         return new
     source = new.args[0]
-    return source if isinstance(source, Node) and _name(source) not in _TAKES_SELF else None
+    return source if isinstance(source, Node) and operator_name(source) not in _TAKES_SELF else None
 
 
 def _same_self(old: Node, made: Node) -> bool:
@@ -74,10 +73,3 @@ def _run(node: Node, inserted: frozenset[Node]) -> Any:
     kwargs: Any = map_arg(node.kwargs, operand)
     function: Any = getattr(args[0], str(node.target)) if node.op == "call_method" else node.target
     return function(*(args[1:] if node.op == "call_method" else args), **kwargs)
-
-
-def _name(node: Node) -> str:
-    target: Any = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return str(target._schema.name).rsplit("::", 1)[-1]
-    return str(target) if node.op == "call_method" else getattr(target, "__name__", "")
