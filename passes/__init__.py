@@ -5,7 +5,7 @@ result.graph_module, result.modified, result.report
 """
 
 from passes.context import TkgContext
-from passes.contracts import Contract, EmptyTensor, register_contract
+from passes.contracts import Contract, EmptyTensor, register_contract, register_marker
 from passes.errors import DeadkvError, PruneVerificationError
 from passes.pipeline import PassPipeline, PipelineResult
 from passes.prune import PrunePrefixCache, PruneResult
@@ -27,6 +27,7 @@ __all__ = [
     "TkgContext",
     "available_passes",
     "register_contract",
+    "register_marker",
     "register_pass",
     "verify_prune",
 ]

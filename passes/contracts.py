@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from passes.errors import DeadkvError
 from passes.ops.schema import Call
@@ -32,7 +32,7 @@ StandIn = str | EmptyTensor | None
 
 @dataclass(frozen=True)
 class Contract:
-    """What one operator reads and writes.
+    """All that one operator reads and writes: it has no other effect, so a call whose results and writes are dead may go.
 
     Attributes:
         op: qualified operator name, `namespace::name`, for all its overloads.
@@ -71,12 +71,26 @@ def schema_writes(call: Call) -> frozenset[str]:
     return frozenset(found.name for found in parameters if found.is_write)
 
 
+@dataclass(frozen=True)
+class Marker:
+    """A boundary marker or optimization barrier: each result is the operand of the same number, its lane.
+
+    Its lanes are the items of its one `Tensor[]` operand, or else its `Tensor` operands.
+
+    Attributes:
+        op: qualified operator name, for all its overloads.
+    """
+
+    op: str
+
+
 @dataclass
 class Contracts:
-    """A table of contracts: by qualified name, then by the bare names that are known whatever their namespace."""
+    """Tables of contracts, by qualified name and by the bare names known whatever their namespace, and of markers."""
 
     by_op: dict[str, Contract] = field(default_factory=dict)
     by_base_name: dict[str, Contract] = field(default_factory=dict)
+    markers: dict[str, Marker] = field(default_factory=dict)
 
     def find(self, call: Call | None) -> Contract | None:
         """The contract of the operator that `call` calls, or None."""
@@ -84,23 +98,30 @@ class Contracts:
             return None
         return self.by_op.get(call.op.removeprefix("function:")) or self.by_base_name.get(call.base_name)
 
+    def is_marker(self, call: Call | None) -> bool:
+        """Whether `call` calls a registered marker."""
+        return call is not None and call.op.removeprefix("function:") in self.markers
+
+
+Registered = TypeVar("Registered", Contract, Marker)
+
 
 @dataclass(frozen=True)
-class Registration:
-    """A registered contract. As a context manager it withdraws the contract at the end of the block."""
+class Registration(Generic[Registered]):
+    """A registered contract or marker. As a context manager it withdraws it at the end of the block."""
 
-    contract: Contract
-    table: Contracts
-    previous: Contract | None
+    contract: Registered
+    table: dict[str, Registered]
+    previous: Registered | None
 
     def remove(self) -> None:
         """Withdraws the contract and restores the one it replaced, if any."""
         if self.previous is None:
-            self.table.by_op.pop(self.contract.op, None)
+            self.table.pop(self.contract.op, None)
         else:
-            self.table.by_op[self.contract.op] = self.previous
+            self.table[self.contract.op] = self.previous
 
-    def __enter__(self) -> Contract:
+    def __enter__(self) -> Registered:
         return self.contract
 
     def __exit__(
@@ -115,22 +136,43 @@ def register_contract(
     reads: Operands,
     writes: Operands | None = None,
     stand_in: Mapping[str, StandIn] | None = None,
-) -> Registration:
+) -> Registration[Contract]:
     """Declares what the operator `op` ("namespace::name") reads and writes. A later contract replaces an earlier one.
 
     `reads` and `writes` are sets of operand names, or functions of `bound`, which maps every argument name of the
     schema to its FX node or constant, defaults filled in. Without `writes` the schema's alias annotations hold.
+    A contract says all: an operator with effects beyond its results and writes (messages, I/O, random numbers) must
+    not be given one.
 
     Raises:
         DeadkvError: `op` is no qualified name.
     """
+    _require_qualified(op, "contract")
+    return _register(DEFAULT_CONTRACTS.by_op, Contract(op, reads, writes, dict(stand_in or {})))
+
+
+def register_marker(op: str) -> Registration[Marker]:
+    """Declares that each result of the operator `op` ("namespace::name") is its operand of the same number.
+
+    A marker orders what is before and after it, so it always stays, but a lane whose result nobody reads is dropped.
+
+    Raises:
+        DeadkvError: `op` is no qualified name.
+    """
+    _require_qualified(op, "marker")
+    return _register(DEFAULT_CONTRACTS.markers, Marker(op))
+
+
+def _register(table: dict[str, Registered], contract: Registered) -> Registration[Registered]:
+    registration = Registration(contract, table, table.get(contract.op))
+    table[contract.op] = contract
+    return registration
+
+
+def _require_qualified(op: str, what: str) -> None:
     namespace, _, name = op.partition("::")
     if not namespace or not name.replace(".", "").isidentifier():
-        raise DeadkvError(f"contract for {op!r}: give the operator as 'namespace::name'")
-    contract = Contract(op, reads, writes, dict(stand_in or {}))
-    registration = Registration(contract, DEFAULT_CONTRACTS, DEFAULT_CONTRACTS.by_op.get(op))
-    DEFAULT_CONTRACTS.by_op[op] = contract
-    return registration
+        raise DeadkvError(f"{what} for {op!r}: give the operator as 'namespace::name'")
 
 
 # An operand of the NKI kernel attention_block_tkg that is unread while a static switch is off
