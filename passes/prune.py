@@ -20,20 +20,28 @@ from passes.policy import policy_named
 from passes.policy.evidence import Evidence
 from passes.registry import register_pass
 from passes.report import DEAD, PRUNED, PruneReport, RewriteReport
+from passes.shrink import InputMap, Inputs, drop_inputs, match_inputs, require_plain_signature
 from passes.sites import Site, SiteSearch, find_sites
 from passes.surgery import apply, copy_graph, module_like
 
 
 class PruneResult(PassResult):
-    """A torch.fx PassResult with the report of the run: `graph_module`, `modified`, `report`."""
+    """A torch.fx PassResult with the report of the run: `graph_module`, `modified`, `report`, `input_map`.
+
+    `input_map` says which inputs are left, and is None unless the pass was asked to drop some (`shrink_inputs`).
+    """
 
     report: PruneReport
+    input_map: InputMap | None
 
-    def __new__(cls, graph_module: GraphModule, modified: bool, report: PruneReport) -> PruneResult:
+    def __new__(
+        cls, graph_module: GraphModule, modified: bool, report: PruneReport, input_map: InputMap | None = None
+    ) -> PruneResult:
         """Builds the pair and attaches the report."""
         result = super().__new__(cls, graph_module, modified)
         assert isinstance(result, cls)
         result.report = report
+        result.input_map = input_map
         return result
 
 
@@ -75,12 +83,14 @@ class PrunePrefixCache(PassBase):
         context: what is known of the graph's configuration, for the gates and for graphs with opaque names.
         inplace: edit the given module. Otherwise it is left untouched and the result shares its parameters.
         contracts: read-set contracts of opaque operators; by default those of `register_contract`.
+        shrink_inputs: drop the inputs that lose their last use; the result's `input_map` says which are left.
     """
 
     policy: str = "conservative"
     context: TkgContext | None = None
     inplace: bool = False
     contracts: Contracts | None = None
+    shrink_inputs: bool = False
 
     name = "prune-prefix-cache"
 
@@ -96,10 +106,23 @@ class PrunePrefixCache(PassBase):
         analysis = self.analyze(graph_module)
         plan = analysis.plan
         report = _report(self.policy, analysis, plan, PRUNED)
+        inputs = Inputs.of(graph_module.graph)
         if not plan:
-            return PruneResult(graph_module, False, report)
+            return self._result(graph_module, False, report, inputs)
+        if self.shrink_inputs:
+            require_plain_signature(graph_module.graph)
         pruned = _pruned_in_place(graph_module, plan) if self.inplace else _pruned_copy(graph_module, plan)
-        return PruneResult(pruned, True, _with_nodes_after(report, pruned.graph))
+        report = replace(report, unused_inputs=inputs.lost_in(pruned.graph))
+        if self.shrink_inputs:
+            dropped = drop_inputs(pruned, report.unused_inputs)
+            report = replace(report, removed=(*dropped, *report.removed))
+        return self._result(pruned, True, _with_nodes_after(report, pruned.graph), inputs)
+
+    def _result(self, module: GraphModule, modified: bool, report: PruneReport, before: Inputs) -> PruneResult:
+        if not self.shrink_inputs:
+            return PruneResult(module, modified, report)
+        found = match_inputs(before.names, module)
+        return PruneResult(module, modified, replace(report, input_map=found.indices), found)
 
     def explain(self, graph_module: GraphModule) -> PruneReport:
         """The report that `call` would give, with status "dead" for what it would remove. Edits nothing."""
@@ -131,7 +154,7 @@ class PrunePrefixCache(PassBase):
 
     def uuid(self) -> str:
         """Identifies the pass's sources and options, for graph caches."""
-        return source_hash(f"{self.policy} {self.context}")
+        return source_hash(f"{self.policy} {self.context} {self.shrink_inputs}")
 
 
 def _require_graph_module(module: GraphModule) -> None:
@@ -156,7 +179,7 @@ def _pruned_copy(module: GraphModule, plan: Plan) -> GraphModule:
 
 
 def _report(policy: str, analysis: Analysis, plan: Plan, removed_status: str) -> PruneReport:
-    verdicts, erased = analysis.verdicts, set(plan.erased)
+    verdicts = analysis.verdicts
     gone = {verdict.site.gather for verdict in verdicts if verdict.removable and removed_status == PRUNED}
     return PruneReport(
         policy=policy,
@@ -165,7 +188,6 @@ def _report(policy: str, analysis: Analysis, plan: Plan, removed_status: str) ->
         sites=tuple(site_report(v, analysis.demand, removed_status=removed_status) for v in verdicts),
         removed=tuple(node.name for node in plan.erased),
         rewritten=tuple(_rewritten(plan)),
-        unused_inputs=tuple(_newly_unused(analysis.module.graph, erased)),
         notes=(analysis.search.explanation,) if analysis.search.explanation else (),
     )
 
@@ -196,9 +218,3 @@ def _with_nodes_after(report: PruneReport, graph: Graph) -> PruneReport:
 def _rewritten(plan: Plan) -> Iterator[RewriteReport]:
     for rewrite in plan.rewrites:
         yield RewriteReport(rewrite.node.name, rewrite.rule, tuple(node.name for node in rewrite.severs))
-
-
-def _newly_unused(graph: Graph, erased: set[Node]) -> Iterator[str]:
-    for node in graph.find_nodes(op="placeholder"):
-        if node.users and all(user in erased for user in node.users):
-            yield str(node.target)

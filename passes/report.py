@@ -79,7 +79,9 @@ class PruneReport:
         sites: the sites in graph order.
         removed: names of the removed nodes, in graph order.
         rewritten: the calls that were cut off a removed node, in graph order.
-        unused_inputs: inputs that lost their last use. They stay in the signature.
+        unused_inputs: inputs that lost their last use. They stay in the signature unless `input_map` says otherwise.
+        input_map: for each input of the graph before, its index in the graph after, or None if it was dropped; None
+            where the pass was not asked to drop any (`shrink_inputs`).
         notes: anything else worth knowing, such as why there is no site.
     """
 
@@ -90,6 +92,7 @@ class PruneReport:
     removed: tuple[str, ...] = ()
     rewritten: tuple[RewriteReport, ...] = ()
     unused_inputs: tuple[str, ...] = ()
+    input_map: tuple[int | None, ...] | None = None
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:

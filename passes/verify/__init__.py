@@ -40,7 +40,7 @@ def verify_prune(
         PruneVerificationError: a difference is not provably without effect. The message names the offending path.
     """
     pair = correspond(before, after)
-    check_interface(pair)
+    check_interface(pair, report)
     if report is not None:
         _check_report(pair, report)
     check_removals(pair)

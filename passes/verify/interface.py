@@ -7,20 +7,50 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from passes.report import PruneReport
 from passes.verify.correspondence import Correspondence
 from passes.verify.trail import reject
 
 
-def check_interface(pair: Correspondence) -> None:
-    """Rejects changed inputs, outputs, parameters or buffers, and kept nodes in another order."""
+def check_interface(pair: Correspondence, report: PruneReport | None = None) -> None:
+    """Rejects changed inputs, outputs, parameters or buffers, and kept nodes in another order.
+
+    An input may be gone if it was used before, no recorded alias names it, and the report, if given, says so.
+    """
     for what, describe in _INTERFACE.items():
         old, new = describe(pair.before), describe(pair.after)
         if old != new:
             reject(None, f"the {what} changed: {_first_difference(old, new)}")
+    _check_inputs(pair, report)
     _check_order(pair)
     for node in pair.removed:
-        if node.op in ("placeholder", "output"):
-            reject(node, f"an {'input' if node.op == 'placeholder' else 'output'} was removed")
+        if node.op == "output":
+            reject(node, "an output was removed")
+
+
+def _check_inputs(pair: Correspondence, report: PruneReport | None) -> None:
+    before, after = _inputs(pair.before), _inputs(pair.after)
+    dropped = [node for node in pair.removed if node.op == "placeholder"]
+    gone = {(node.name, str(node.target)) for node in dropped}
+    left = [found for found in before if found not in gone]
+    if left != after:
+        reject(None, f"the inputs changed: {_first_difference(left, after)}")
+    aliased = {name for name, _ in _aliases(pair.before)[0] or ()}
+    for node in dropped:
+        if not node.users:
+            reject(node, "an input was removed that had no use before")
+        if str(node.target) in aliased:
+            reject(node, "an input was removed whose new value is an output")
+    if report is not None:
+        position = {found: index for index, found in enumerate(after)}
+        _check_input_map(dropped, [position.get(found) for found in before], report)
+
+
+def _check_input_map(dropped: list[Node], expected: list[int | None], report: PruneReport) -> None:
+    if report.input_map is None and dropped:
+        reject(dropped[0], "an input was removed")
+    if report.input_map is not None and list(report.input_map) != expected:
+        reject(None, f"the input map {list(report.input_map)} does not fit the graphs, which say {expected}")
 
 
 def _inputs(module: GraphModule) -> list[tuple[str, str]]:
@@ -49,7 +79,6 @@ def _length(value: Any) -> int:
 
 
 _INTERFACE: Mapping[str, Callable[[GraphModule], list[Any]]] = {
-    "inputs": _inputs,
     "number of outputs": _outputs,
     "parameters": _parameters,
     "buffers": _buffers,

@@ -40,7 +40,7 @@ def check_removals(pair: Correspondence) -> None:
     """Rejects a removed node that does something besides computing its value."""
     gone = frozenset(pair.removed)
     for node in pair.removed:
-        if node.op == "get_attr":
+        if node.op in ("get_attr", "placeholder"):
             continue
         if (flaw := _flaw(node)) is not None:
             reject(node, flaw)
