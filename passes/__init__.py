@@ -11,12 +11,14 @@ from passes.pipeline import PassPipeline, PipelineResult
 from passes.prune import PrunePrefixCache, PruneResult
 from passes.registry import available_passes, register_pass
 from passes.report import PruneReport, SiteReport
+from passes.shrink import InputMap
 from passes.verify import verify_prune
 
 __all__ = [
     "Contract",
     "DeadkvError",
     "EmptyTensor",
+    "InputMap",
     "PassPipeline",
     "PipelineResult",
     "PrunePrefixCache",

@@ -1,4 +1,8 @@
-"""Runs passes one after the other and verifies each before its result goes on."""
+"""Runs passes one after the other and verifies each before its result goes on.
+
+A pass is verified if it says how: by a method `verify(before, result)` that raises PruneVerificationError unless the
+result's graph provably does what `before` does. A pass without one is trusted.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,33 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any, Protocol, runtime_checkable
 
 from torch.fx import GraphModule
-from torch.fx.passes.infra.pass_base import PassBase
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes.errors import DeadkvError, PruneVerificationError
-from passes.prune import PrunePrefixCache, PruneResult
 from passes.registry import make_pass
 from passes.report import PruneReport
+from passes.shrink import InputMap, Inputs, match_inputs
 from passes.surgery import copy_graph, module_like
-from passes.verify import verify_prune
 
 log = logging.getLogger("deadkv")
+
+
+@runtime_checkable
+class VerifiedPass(Protocol):
+    """A pass that can prove its results."""
+
+    def verify(self, before: GraphModule, result: PassResult) -> None:
+        """Raises PruneVerificationError unless `result.graph_module` computes and writes what `before` does."""
+
+
+class Report(Protocol):
+    """What a pass did, as it stands in a JSON file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, with the key `schema`."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +47,30 @@ class PassRun:
         name: the pass's name.
         modified: whether it changed the graph.
         seconds: its wall time, verification included.
-        report: its report, if it is a pruning pass.
+        report: the report that its result carries, or None.
         error: why its result was refused, if the caller asked to go on with the unpruned graph.
     """
 
     name: str
     modified: bool
     seconds: float
-    report: PruneReport | None
+    report: Report | None
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """The graph after all passes, and what each did."""
+    """The graph after all passes, what each did, and which of the inputs are left."""
 
     graph_module: GraphModule
     modified: bool
     runs: tuple[PassRun, ...]
+    input_map: InputMap
 
     @property
     def reports(self) -> tuple[PruneReport, ...]:
         """The reports of the pruning passes, in order."""
-        return tuple(run.report for run in self.runs if run.report is not None)
+        return tuple(run.report for run in self.runs if isinstance(run.report, PruneReport))
 
 
 class PassPipeline:
@@ -72,40 +92,38 @@ class PassPipeline:
             PruneVerificationError: a pass's result is not provably equivalent, and `keep_unverified` is off.
         """
         runs: list[PassRun] = []
-        current = graph_module
+        current, names = graph_module, Inputs.of(graph_module.graph).names
         for step in self.passes:
             current, run = self._run(step, current)
             log.info("%s: modified=%s %.1f ms", run.name, run.modified, 1e3 * run.seconds)
             runs.append(run)
-        return PipelineResult(current, any(run.modified for run in runs), tuple(runs))
+        return PipelineResult(current, any(run.modified for run in runs), tuple(runs), match_inputs(names, current))
 
     def _run(self, step: PassBase, before: GraphModule) -> tuple[GraphModule, PassRun]:
         name = str(getattr(step, "name", type(step).__name__))
         started = perf_counter()
-        edits_in_place = isinstance(step, PrunePrefixCache) and step.inplace
+        edits_in_place = bool(getattr(step, "inplace", False))
         original = module_like(before, copy_graph(before.graph)[0]) if edits_in_place else before
         result = step(before)
         if result is None:
             raise DeadkvError(f"pass {name} returned no PassResult")
-        if not isinstance(step, PrunePrefixCache) or not isinstance(result, PruneResult):
-            return result.graph_module, PassRun(name, result.modified, perf_counter() - started, None)
-        error = _flaw(original, result, step)
+        error, report = _flaw(original, result, step), getattr(result, "report", None)
         seconds = perf_counter() - started
         if error is None:
-            return result.graph_module, PassRun(name, result.modified, seconds, result.report)
+            return result.graph_module, PassRun(name, result.modified, seconds, report)
         if edits_in_place:
-            before.graph = original.graph
+            before.graph, before.meta = original.graph, original.meta
         if not self.keep_unverified:
             raise error
         log.warning("%s", error)
-        return before, PassRun(name, False, seconds, result.report, str(error))
+        return before, PassRun(name, False, seconds, report, str(error))
 
 
-def _flaw(before: GraphModule, result: PruneResult, step: PrunePrefixCache) -> PruneVerificationError | None:
-    if not result.modified:
+def _flaw(before: GraphModule, result: PassResult, step: PassBase) -> PruneVerificationError | None:
+    if not result.modified or not isinstance(step, VerifiedPass):
         return None
     try:
-        verify_prune(before, result.graph_module, result.report, contracts=step.contracts)
+        step.verify(before, result)
     except PruneVerificationError as error:
         return error
     return None

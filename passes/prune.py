@@ -23,6 +23,7 @@ from passes.report import DEAD, PRUNED, PruneReport, RewriteReport
 from passes.shrink import InputMap, Inputs, drop_inputs, match_inputs, require_plain_signature
 from passes.sites import Site, SiteSearch, find_sites
 from passes.surgery import apply, copy_graph, module_like
+from passes.verify import verify_prune
 
 
 class PruneResult(PassResult):
@@ -123,6 +124,10 @@ class PrunePrefixCache(PassBase):
             return PruneResult(module, modified, report)
         found = match_inputs(before.names, module)
         return PruneResult(module, modified, replace(report, input_map=found.indices), found)
+
+    def verify(self, before: GraphModule, result: PassResult) -> None:
+        """Proves a result of this pass. Raises PruneVerificationError if it is not provably equivalent to `before`."""
+        verify_prune(before, result.graph_module, getattr(result, "report", None), contracts=self.contracts)
 
     def explain(self, graph_module: GraphModule) -> PruneReport:
         """The report that `call` would give, with status "dead" for what it would remove. Edits nothing."""

@@ -111,4 +111,4 @@ def recorded_aliases(module: GraphModule) -> tuple[tuple[str, int], ...]:
 def _record_inputs(module: GraphModule) -> None:
     record: Any = module.meta.get(CAPTURE)
     if dataclasses.is_dataclass(record) and not isinstance(record, type) and hasattr(record, "inputs"):
-        module.meta[CAPTURE] = dataclasses.replace(record, inputs=Inputs.of(module.graph).names)  # type: ignore[call-arg]
+        module.meta[CAPTURE] = dataclasses.replace(record, inputs=Inputs.of(module.graph).names)

@@ -22,6 +22,8 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backe
 
     torch.compile(model, backend=with_passes("neuron", ["prune-prefix-cache{policy=liveness}"]))
 
+    Inputs that a pass drops (`shrink_inputs`) are given to neither `inner` nor what it compiles.
+
     Args:
         inner: the backend that compiles, by name or as a callable. Options of torch.compile are passed on to it.
         passes: passes to run, as objects or text.
@@ -33,7 +35,10 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backe
     compiler = _backend(inner)
 
     def compile_pruned(graph_module: GraphModule, example_inputs: list[Tensor], **options: Any) -> Compiled:
-        return compiler(pipeline(graph_module).graph_module, example_inputs, **options)
+        result = pipeline(graph_module)
+        inputs = result.input_map
+        compiled = compiler(result.graph_module, list(inputs.select(example_inputs)), **options)
+        return compiled if inputs.is_identity else lambda *args: compiled(*inputs.select(args))
 
     return compile_pruned
 

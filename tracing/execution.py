@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from passes import DeadkvError
+from passes.shrink import Inputs, match_inputs
 from tracing.decoder import Decoder, random_caches, random_inputs
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 5e-3}
@@ -70,7 +71,9 @@ def check_run(decoder: Decoder, before: GraphModule, after: GraphModule, *, targ
     inputs = random_inputs(decoder, seed, padded=False)
     pools = list(decoder.aliases())
     old_caches = [pool.detach().clone() for pool in pools]
-    xla = [list(execute(graph, inputs, target=target).outputs) for graph in (before, after)]
+    left = match_inputs(Inputs.of(before.graph).names, after).select(inputs)
+    runs = (before, inputs), (after, left)
+    xla = [list(execute(graph, given, target=target).outputs) for graph, given in runs]
     with torch.no_grad():
         eager = [output.detach().clone() for output in decoder(*inputs)]
         for pool, cache in zip(pools, old_caches, strict=True):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
-from passes import PassPipeline, PipelineResult, PruneReport
+from passes import InputMap, PassPipeline, PipelineResult, PruneReport
 from tracing.backends import BackendRequest, BackendResult, get_backend, get_target
 from tracing.capture import capture
 from tracing.graph import GraphDoc, diff, document, dumps, render_html, render_text, text
@@ -48,6 +48,11 @@ class CompileResult:
     def report(self) -> PruneReport | None:
         """The report of the first pruning pass, or None if there was none."""
         return next(iter(self.pipeline.reports), None)
+
+    @property
+    def input_map(self) -> InputMap:
+        """Which inputs of `before` are which of `graph_module`; its `select` picks what to call the graph with."""
+        return self.pipeline.input_map
 
 
 def compile_tkg(
@@ -121,17 +126,27 @@ def _has_weights(model: object) -> bool:
 
 
 def write_graphs(folder: Path, before: GraphModule, result: PipelineResult) -> None:
-    """Writes both graphs (JSON and text), their diff (text and HTML) and report.json into `folder`."""
+    """Writes both graphs (JSON and text), their diff (text and HTML) and the passes' reports into `folder`.
+
+    `report.json` is the first pruning pass's, `report.NAME.json` that of another pass NAME.
+    """
     old, new = document(before), document(result.graph_module)
     report = next(iter(result.reports), None)
     found = None if report is None else report.to_dict()
     if found is not None:
-        (folder / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        _write_json(folder / "report.json", found)
+    for run in result.runs:
+        if run.report is not None and not isinstance(run.report, PruneReport):
+            _write_json(folder / f"report.{run.name}.json", run.report.to_dict())
     for stem, doc in (("before", old), ("after", new)):
         _write_graph(folder, stem, doc)
     changes = diff(old, new, report=found)
     (folder / "diff.txt").write_text(render_text(changes, color=False), encoding="utf-8")
     (folder / "diff.html").write_text(render_html(changes, old, new), encoding="utf-8")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_graph(folder: Path, stem: str, doc: GraphDoc) -> None:

@@ -23,7 +23,8 @@ class BackendRequest:
     """One compilation: the graph as captured, the graph to compile, and where the files go.
 
     `before` and `after` hold their parameters as `get_attr` nodes under the model's names; `example_inputs` are the
-    placeholders of `before` in order (real, fake or meta tensors: only a backend that says so reads their values).
+    placeholders of `before` in order (real, fake or meta tensors: only a backend that says so reads their values);
+    `after` may take fewer of them, found by name.
     `aliases` pairs the name of a parameter or placeholder with the index of the flat output that holds its new value.
     `log` is given each line that a compiler prints, `progress` the name of each stage.
     `timeout_s` is in seconds and counts for compilers that run as a process of their own.
