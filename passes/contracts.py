@@ -32,7 +32,7 @@ StandIn = str | EmptyTensor | None
 
 @dataclass(frozen=True)
 class Contract:
-    """All that one operator reads and writes: it has no other effect, so a call whose results and writes are dead may go.
+    """All that one operator does. It has no effect but its writes: a call whose results and writes are dead may go.
 
     Attributes:
         op: qualified operator name, `namespace::name`, for all its overloads.
@@ -47,6 +47,16 @@ class Contract:
     writes: Operands | None = None
     stand_in: Mapping[str, StandIn] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises DeadkvError for a stand-in that can never be used, because its operand is always read or written."""
+        for what, operands in (("reads", self.reads), ("writes", self.writes)):
+            always = () if operands is None or callable(operands) else operands
+            if both := [name for name in self.stand_in if name in always]:
+                raise DeadkvError(
+                    f"contract of {self.op}: it gives a stand-in for {both[0]!r}, which it always {what}: "
+                    f"drop one, or make `{what}` a function of the call's arguments"
+                )
+
     def operands_read(self, call: Call) -> frozenset[str]:
         """Names of the operands that `call` reads. Raises DeadkvError for a name that the operator does not have."""
         return self._names(self.reads, call, "reads")
@@ -55,18 +65,38 @@ class Contract:
         """Names of the operands that `call` writes. Raises DeadkvError for an unknown name."""
         if self.writes is None:
             return schema_writes(call)
-        return self._names(self.writes, call, "writes")
+        aliased = call.kernel.aliased if call.kernel is not None else frozenset()
+        return self._names(self.writes, call, "writes") | aliased
+
+    def check(self, call: Call) -> None:
+        """Raises DeadkvError if the contract names an operand that the operator of `call` does not have."""
+        self.operands_read(call)
+        self.operands_written(call)
+        others = [wanted for wanted in self.stand_in.values() if isinstance(wanted, str)]
+        self._names([*self.stand_in, *others], call, "stand_in")
 
     def _names(self, operands: Operands, call: Call, what: str) -> frozenset[str]:
-        names = frozenset(operands(call.bound) if callable(operands) else operands)
-        if unknown := sorted(names - call.bound.keys()):
+        names = self._yielded(operands, call, what)
+        unknown = sorted(names - call.bound.keys())
+        if unknown and (call.kernel is None or call.kernel.complete):
             known = ", ".join(call.bound)
             raise DeadkvError(f"contract of {self.op}: `{what}` names unknown operand {unknown[0]!r}; it has {known}")
-        return names
+        return names & call.bound.keys()
+
+    def _yielded(self, operands: Operands, call: Call, what: str) -> frozenset[str]:
+        if not callable(operands):
+            return frozenset(operands)
+        try:
+            return frozenset(operands(call.bound))
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}"
+            raise DeadkvError(f"contract of {self.op}: `{what}` failed for %{call.node.name}: {cause}") from error
 
 
 def schema_writes(call: Call) -> frozenset[str]:
-    """Operands that the schema of `call` marks as written, such as `Tensor(a!) K_cache`."""
+    """Operands that the call itself shows as written: `Tensor(a!) K_cache` in a schema, aliases of an NKI kernel."""
+    if call.kernel is not None:
+        return call.kernel.written
     parameters = (found for overload in call.overloads for found in signature(overload).parameters.values())
     return frozenset(found.name for found in parameters if found.is_write)
 

@@ -46,6 +46,10 @@ class Recall:
     rule: str
 
 
+Slot = int | str | tuple[str, int]
+"""Where an argument is given: by position, by name, or at a position of a list that is given by name."""
+
+
 @dataclass(frozen=True)
 class SetOperand:
     """Replaces one operand of `node`, which its contract calls unread, by its stand-in.
@@ -55,7 +59,7 @@ class SetOperand:
 
     node: Node
     severs: tuple[Node, ...]
-    slot: int | str
+    slot: Slot
     value: Any
     rule: str
 

@@ -104,8 +104,12 @@ def _recall(graph: Graph, node: Node, call: NewCall, rename: Rename) -> None:
 def _set_operand(node: Node, rewrite: SetOperand, value: Any) -> None:
     if isinstance(rewrite.slot, int):
         node.update_arg(rewrite.slot, value)
-    else:
+    elif isinstance(rewrite.slot, str):
         node.update_kwarg(rewrite.slot, value)
+    else:
+        name, position = rewrite.slot
+        given: Any = node.kwargs[name]
+        node.update_kwarg(name, type(given)([*given[:position], value, *given[position + 1 :]]))
 
 
 def _copy_plain_attributes(module: GraphModule, copied: GraphModule) -> None:

@@ -26,6 +26,7 @@ from passes.ops.names import (
     PYTHON_METHODS,
     Spelling,
 )
+from passes.ops.nki import KernelCall, is_kernel_call, kernel_call
 from passes.ops.signature import Parameter, signature
 
 
@@ -39,12 +40,14 @@ class Call:
             Python function `function:`, its module and name, joined by `::`.
         overload: the overload that the arguments bind to, or None where the spelling has no schema of its own.
         bound: every argument name mapped to its node or constant, defaults filled in.
+        kernel: the NKI kernel called, of a call through the higher-order operator `nki_kernel_wrapper`.
     """
 
     node: Node
     op: str
     overload: OpOverload | None
     bound: Mapping[str, Any]
+    kernel: KernelCall | None = None
 
     @property
     def base_name(self) -> str:
@@ -54,7 +57,7 @@ class Call:
     @property
     def overloads(self) -> tuple[OpOverload, ...]:
         """The overload bound to, or every one of the operator where the spelling does not say which."""
-        if self.op.startswith("function:"):
+        if self.op.startswith("function:") or self.kernel is not None:
             return ()
         return (self.overload,) if self.overload is not None else _aten_overloads(self.base_name)
 
@@ -66,6 +69,8 @@ def resolve(node: Node) -> Call | None:
     if node.op != "call_function":
         return None
     target: Any = node.target
+    if is_kernel_call(node):
+        return _resolve_kernel(node)
     if isinstance(target, OpOverload):
         return _bind(node, target)
     if isinstance(target, OpOverloadPacket):
@@ -106,6 +111,11 @@ def _resolve_method(node: Node, name: str) -> Call | None:
     if (spelling := PYTHON_METHODS.get(name)) is not None:
         return _bind_spelling(node, spelling)
     return _first_binding(node, _aten_overloads(name.strip("_") if name.startswith("__") else name))
+
+
+def _resolve_kernel(node: Node) -> Call | None:
+    kernel = kernel_call(node)
+    return None if kernel is None else Call(node, f"nki::{kernel.name}", None, kernel.bound, kernel)
 
 
 def _bind_spelling(node: Node, spelling: Spelling) -> Call | None:

@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from passes.contracts import Contracts
-from passes.ops.schema import resolve
+from passes.ops.schema import Call, resolve
 from passes.verify.correspondence import Correspondence
 from passes.verify.symbols import same_size, traced_size
 from passes.verify.tensors import recall_flaw
@@ -40,7 +40,7 @@ def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts)
     if old.op != new.op or old.target != new.target:
         return recall_flaw(old, new, frozenset(pair.inserted))
     for place, was, now in _differences(old, new):
-        if _is_folded(pair, was, now) or _is_unread(old, place, contracts):
+        if _is_folded(pair, was, now) or _is_unread(old, place, now, contracts):
             continue
         return f"argument {place} became {now}, which is not known to make no difference"
     return None
@@ -80,12 +80,21 @@ def _is_folded(pair: Correspondence, was: Any, now: Any) -> bool:
     return expected is not None and same_size(expected, now)
 
 
-def _is_unread(old: Node, place: str, contracts: Contracts) -> bool:
-    """An operand that the operator's contract calls neither read nor written."""
+def _is_unread(old: Node, place: str, now: Any, contracts: Contracts) -> bool:
+    """An operand that the operator's contract calls unread and unwritten; a compiled kernel needs a tensor there."""
     call = resolve(old)
     contract = contracts.find(call)
     if call is None or contract is None:
         return False
+    if call.kernel is not None and call.kernel.compiled and not isinstance(now, Node):
+        return False
+    name = _operand_at(call, place)
+    return name in call.bound and name not in contract.operands_read(call) | contract.operands_written(call)
+
+
+def _operand_at(call: Call, place: str) -> str | None:
+    """Name of the operand at a place of the argument list: `2`, `2[0]`, `k_prior`; of a kernel `args[2]`."""
+    if call.kernel is not None:
+        return next((name for name, at in call.kernel.positions.items() if place == f"args[{at}]"), None)
     index = place.split("[")[0]
-    name = list(call.bound)[int(index)] if index.isdigit() else index
-    return name not in contract.operands_read(call) | contract.operands_written(call)
+    return list(call.bound)[int(index)] if index.isdigit() else index
