@@ -50,6 +50,11 @@ _RULES = (
     ),
     _Rule("must be registered as buffers", "it assigns a tensor to an attribute", "register a buffer, or use make_fx"),
     _Rule("in output, which is not a known type", "it returns an object", "return tensors and constants"),
+    _Rule(
+        "scan must be captured completely",
+        "Dynamo in this torch release cannot trace the body of the scan",
+        "use the frontend make_fx or export",
+    ),
     _Rule("Observed exception|failed to run FX node", None, _LOOK),
     _Rule(
         "[Dd]ata-dependent|DataDependent|DynamicOutputShape|value out of a tracing tensor",

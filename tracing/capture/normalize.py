@@ -19,8 +19,8 @@ from torch.fx import Graph, GraphModule, Node
 from tracing.capture.attributes import Attributes, keep_state_dict_in_copies, mirror_state
 from tracing.capture.traced import Constant, Held, Input, Source, Subject, Traced
 
-# What a frontend leaves on a node that differs from run to run or keeps tensors alive.
-_PRIVATE_META = ("creation_timestamp", "tensor_dict", "grapharg")
+# What a frontend leaves on a node that differs from run to run, keeps tensors alive or repeats the operands.
+_PRIVATE_META = ("creation_timestamp", "tensor_dict", "grapharg", "eager_input_vals")
 
 
 def normal_form(traced: Traced, subject: Subject, model: Callable[..., object]) -> GraphModule:
