@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,21 +11,24 @@ from torch.fx import Node
 
 from passes.contracts import Contracts
 from passes.ops.schema import Call, resolve
+from passes.verify.arguments import differences
 from passes.verify.correspondence import Correspondence
-from passes.verify.symbols import same_size, traced_size
+from passes.verify.folds import is_folded
 from passes.verify.tensors import recall_flaw
 from passes.verify.trail import reject
 
 
-def check_edits(pair: Correspondence, contracts: Contracts) -> None:
-    """Rejects a kept node whose change can be seen, and an inserted node that has an effect."""
+def check_edits(pair: Correspondence, contracts: Contracts, explained: Collection[Node] = ()) -> None:
+    """Rejects a kept node whose change can be seen, and an inserted node that has an effect, but for `explained`."""
     for node in pair.inserted:
-        if node.target not in _INSERTABLE and node.target != "size":
-            reject(None, f"%{node.name} ({node.target}) was inserted, which no pruning needs")
+        is_call = node.target in _INSERTABLE or (node.op == "call_method" and node.target == "size")
+        if not is_call and node not in explained:
+            reject(None, f"%{node.name} ({node.target}) was inserted, which no pruning needs", pair.within)
     for old, new in pair.edited():
-        flaw = _edit_flaw(pair, old, new, contracts)
+        is_result = pair.is_nested and old.op == "output"
+        flaw = None if old in explained or is_result else _edit_flaw(pair, old, new, contracts)
         if flaw is not None:
-            reject(_lost_operand(pair, old), f"{flaw} (%{old.name})")
+            reject(_lost_operand(pair, old), f"{flaw} (%{old.name})", pair.within)
 
 
 _INSERTABLE = frozenset(
@@ -39,8 +42,8 @@ _INSERTABLE = frozenset(
 def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts) -> str | None:
     if old.op != new.op or old.target != new.target:
         return recall_flaw(old, new, frozenset(pair.inserted))
-    for place, was, now in _differences(old, new):
-        if _is_folded(pair, was, now) or _is_unread(old, place, now, contracts):
+    for place, was, now in differences(old, new):
+        if is_folded(pair, was, now) or _is_unread(old, place, now, contracts):
             continue
         return f"argument {place} became {now}, which is not known to make no difference"
     return None
@@ -48,36 +51,6 @@ def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts)
 
 def _lost_operand(pair: Correspondence, old: Node) -> Node:
     return next((operand for operand in old.all_input_nodes if operand not in pair.kept), old)
-
-
-def _differences(old: Node, new: Node) -> Iterator[tuple[str, Any, Any]]:
-    """Places at which two argument lists differ: `0`, `1[2]`, `size`, with both values."""
-    yield from _compare("", [*old.args], [*new.args])
-    for name in sorted(old.kwargs.keys() | new.kwargs.keys()):
-        yield from _compare(name, old.kwargs.get(name, _ABSENT), new.kwargs.get(name, _ABSENT))
-
-
-_ABSENT = object()
-
-
-def _compare(place: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    both_lists = isinstance(was, (list, tuple)) and isinstance(now, (list, tuple)) and len(was) == len(now)
-    if both_lists:
-        for index, (one, other) in enumerate(zip(was, now, strict=True)):
-            yield from _compare(f"{place}[{index}]" if place else str(index), one, other)
-    elif isinstance(was, Node) and isinstance(now, Node):
-        if was.name != now.name:
-            yield place, was, now
-    elif type(was) is not type(now) or was != now:
-        yield place, was, now
-
-
-def _is_folded(pair: Correspondence, was: Any, now: Any) -> bool:
-    """A read of metadata gave way to the number that the trace recorded for it."""
-    if not isinstance(was, Node) or was in pair.kept:
-        return False
-    expected = traced_size(was)
-    return expected is not None and same_size(expected, now)
 
 
 def _is_unread(old: Node, place: str, now: Any, contracts: Contracts) -> bool:

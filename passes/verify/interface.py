@@ -1,4 +1,4 @@
-"""What a caller can see of a module besides its results: inputs, parameters, buffers, recorded aliases, node order."""
+"""What a caller can see of a module besides its results and parameters: inputs, number of outputs, aliases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from passes.verify.trail import reject
 
 
 def check_interface(pair: Correspondence, report: PruneReport | None = None) -> None:
-    """Rejects changed inputs, outputs, parameters or buffers, and kept nodes in another order.
+    """Rejects changed inputs, outputs or recorded aliases.
 
     An input may be gone if it was used before, no recorded alias names it, and the report, if given, says so.
     """
@@ -22,7 +22,6 @@ def check_interface(pair: Correspondence, report: PruneReport | None = None) -> 
         if old != new:
             reject(None, f"the {what} changed: {_first_difference(old, new)}")
     _check_inputs(pair, report)
-    _check_order(pair)
     for node in pair.removed:
         if node.op == "output":
             reject(node, "an output was removed")
@@ -57,14 +56,6 @@ def _inputs(module: GraphModule) -> list[tuple[str, str]]:
     return [(node.name, str(node.target)) for node in module.graph.find_nodes(op="placeholder")]
 
 
-def _parameters(module: GraphModule) -> list[tuple[str, int]]:
-    return sorted((name, id(value)) for name, value in module.named_parameters(remove_duplicate=False))
-
-
-def _buffers(module: GraphModule) -> list[tuple[str, int]]:
-    return sorted((name, id(value)) for name, value in module.named_buffers(remove_duplicate=False))
-
-
 def _aliases(module: GraphModule) -> list[Any]:
     return [getattr(module.meta.get("capture"), "aliases", None)]
 
@@ -80,8 +71,6 @@ def _length(value: Any) -> int:
 
 _INTERFACE: Mapping[str, Callable[[GraphModule], list[Any]]] = {
     "number of outputs": _outputs,
-    "parameters": _parameters,
-    "buffers": _buffers,
     "recorded aliases": _aliases,
 }
 
@@ -91,12 +80,3 @@ def _first_difference(old: list[Any], new: list[Any]) -> str:
         if one != other:
             return f"{one} became {other}"
     return f"there were {len(old)}, now there are {len(new)}"
-
-
-def _check_order(pair: Correspondence) -> None:
-    position = {node: index for index, node in enumerate(pair.after.graph.nodes)}
-    previous: Node | None = None
-    for old, new in pair.kept.items():
-        if previous is not None and position[new] < position[previous]:
-            reject(old, f"it now runs before %{previous.name}")
-        previous = new

@@ -8,14 +8,41 @@ from typing import NoReturn
 from torch.fx import Node
 
 from passes.errors import PruneVerificationError
+from passes.ops.schema import operand_nodes
+from passes.regions.calls import RegionCall
+
+Within = tuple[RegionCall, ...]
+"""The calls that lead to a nested graph, outermost first."""
 
 
-def reject(node: Node | None, reason: str) -> NoReturn:
-    """Raises PruneVerificationError for `node`, with its path to the nearest output."""
+def reject(node: Node | None, reason: str, within: Within = ()) -> NoReturn:
+    """Raises PruneVerificationError for `node`, with its path to the nearest output, out of the graphs around it."""
+    place = "".join(f" in %{call.node.name}" for call in reversed(within))
     if node is None:
-        raise PruneVerificationError(f"prune not verified: {reason}")
-    path = " -> ".join(f"%{step.name}" for step in path_to_output(node))
-    raise PruneVerificationError(f"prune not verified: %{node.name}: {reason}; path {path}")
+        raise PruneVerificationError(f"prune not verified{place and ','}{place}: {reason}")
+    path = " -> ".join(_steps(node, within))
+    raise PruneVerificationError(f"prune not verified: %{node.name}{place}: {reason}; path {path}")
+
+
+def _steps(node: Node, within: Within) -> list[str]:
+    """`%prior -> invoke_subgraph:%prior_1 -> %add -> %output -> %invoke_subgraph -> %output`."""
+    steps = [f"%{step.name}" for step in path_to_output(node)]
+    start = node
+    for call in reversed(within):
+        steps[0] = f"{call.node.name}:{steps[0]}"
+        steps += [f"%{step.name}" for step in path_to_output(call.node)]
+        start = _bound_to(start, call)
+        steps = steps if start is call.node else [f"%{start.name}", *steps]
+    return steps
+
+
+def _bound_to(node: Node, call: RegionCall) -> Node:
+    """The operand that `call` passes for a placeholder of its graphs; for any other node, the call itself."""
+    for body in call.bodies:
+        for placeholder, operand in zip(body.placeholders, call.operands, strict=True):
+            if placeholder is node:
+                return next(operand_nodes(operand.value), call.node)
+    return call.node
 
 
 def path_to_output(node: Node) -> list[Node]:

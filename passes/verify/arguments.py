@@ -1,0 +1,51 @@
+"""The arguments of a node before and after, compared place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.fx import Node
+
+Difference = tuple[str, Any, Any]
+"""A place such as `0`, `1[2]` or `size`, and what was and is there."""
+
+_ABSENT = object()
+
+
+def differences(old: Node, new: Node) -> Iterator[Difference]:
+    """Places at which two argument lists differ; nodes of the two graphs are the same if they have the same name."""
+    yield from compare("", [*old.args], [*new.args])
+    yield from _compare_named("", old.kwargs, new.kwargs)
+
+
+def compare(place: str, was: Any, now: Any) -> Iterator[Difference]:
+    """Places within one argument at which it differs."""
+    if isinstance(was, slice) and isinstance(now, slice):
+        was, now = (was.start, was.stop, was.step), (now.start, now.stop, now.step)
+    if _are_alike(was, now, list) or _are_alike(was, now, tuple):
+        for index, (one, other) in enumerate(zip(was, now, strict=True)):
+            yield from compare(f"{place}[{index}]" if place else str(index), one, other)
+    elif isinstance(was, dict) and isinstance(now, dict):
+        yield from _compare_named(place, was, now)
+    elif not _is_same(was, now):
+        yield place, was, now
+
+
+def _compare_named(place: str, was: Any, now: Any) -> Iterator[Difference]:
+    for name in dict.fromkeys((*was, *now)):
+        yield from compare(f"{place}[{name}]" if place else str(name), was.get(name, _ABSENT), now.get(name, _ABSENT))
+
+
+def _are_alike(was: Any, now: Any, kind: type) -> bool:
+    return isinstance(was, kind) and isinstance(now, kind) and len(was) == len(now)  # type: ignore[arg-type]
+
+
+def _is_same(was: Any, now: Any) -> bool:
+    if isinstance(was, Node) and isinstance(now, Node):
+        return was.name == now.name
+    if was is now or type(was) is not type(now):
+        return was is now
+    if isinstance(was, (float, complex)):
+        return repr(was) == repr(now)  # 0.0 is not -0.0, and NaN is NaN
+    return bool(was == now)

@@ -1,0 +1,76 @@
+"""What a graph reads of its module: the same parameters, buffers, constants and modules, or pruned graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from torch.fx import GraphModule, Node
+
+from passes.ops.schema import operand_nodes
+from passes.regions.calls import RegionCall
+from passes.verify.correspondence import Correspondence
+from passes.verify.regions import RegionPair
+from passes.verify.trail import reject
+
+_STATE: Mapping[str, Callable[[GraphModule], Iterable[tuple[str, Any]]]] = {
+    "parameters": lambda module: module.named_parameters(remove_duplicate=False),
+    "buffers": lambda module: module.named_buffers(remove_duplicate=False),
+}
+
+
+def check_state(pair: Correspondence, graphs: Collection[str]) -> None:
+    """Rejects a parameter or buffer that is lost, new or another object.
+
+    A copy of a nested graph, at one of the paths `graphs`, has the names of the original once more; whether they are
+    the original's objects is checked with that graph.
+    """
+    for what, named in _STATE.items():
+        old, new = dict(named(pair.before)), dict(named(pair.after))
+        for name in (*old, *new):
+            is_copied = name not in old and _is_under(name, graphs)
+            if not is_copied and old.get(name) is not new.get(name):
+                change = "is new" if name not in old else "is gone" if name not in new else "is another object"
+                reject(None, f"the {what} changed: {name} {change}", pair.within)
+
+
+def _is_under(name: str, graphs: Collection[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:depth]) in graphs for depth in range(1, len(parts)))
+
+
+def check_attributes(pair: Correspondence, regions: Mapping[Node, RegionPair]) -> set[Node]:
+    """Rejects a kept read that reads another object, unless only calls of nested graphs use it, which are judged.
+
+    Returns the nodes, kept or new, that need no further judgement.
+    """
+    judged = {node for node in pair.inserted if _names_graphs_only(node, {r.now.node: r.now for r in regions.values()})}
+    before = {old: region.was for old, region in regions.items()}
+    for old, new in pair.kept.items():
+        if old.op not in ("get_attr", "call_module") or new.op != old.op or old in regions:
+            continue
+        same = _attribute(pair.before, old) is _attribute(pair.after, new)
+        if not same and not _names_graphs_only(old, before, pair.kept):
+            reject(old, f"it reads another object than {old.target} before", pair.within)
+        if old.op == "get_attr":
+            judged.add(old)
+    return judged
+
+
+def _names_graphs_only(node: Node, calls: Mapping[Node, RegionCall], users: Collection[Node] | None = None) -> bool:
+    """Whether `node` reads a graph that only those of `calls` among its users call, and do not pass on."""
+    if node.op != "get_attr":
+        return False
+    judged = [user for user in node.users if users is None or user in users]
+    return all(user in calls and node not in _passed_on(calls[user]) for user in judged)
+
+
+def _passed_on(call: RegionCall) -> list[Node]:
+    return list(operand_nodes([*call.controls, *(operand.value for operand in call.operands)]))
+
+
+def _attribute(module: GraphModule, node: Node) -> Any:
+    found: Any = module
+    for name in str(node.target).split("."):
+        found = getattr(found, name, None)
+    return found

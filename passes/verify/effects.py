@@ -1,0 +1,131 @@
+"""What a call does besides computing its value, by its schema, its contract or the graphs that it calls."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from passes.contracts import Contract, Contracts
+from passes.ops.schema import operand_nodes, resolve
+from passes.verify.nodes import operator_name
+from passes.verify.symbols import asserts_what_was_traced
+
+_PURE_NAMESPACES = frozenset({"aten"})
+_SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
+_IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem})
+_PURE_METHODS = frozenset(
+    "float double half bfloat16 int long short bool char byte cpu type dim size ndimension nelement "
+    "element_size".split()
+)
+_PURE_FUNCTIONS = frozenset({torch.nn.functional.softmax, torch.nn.functional.embedding, torch.nn.functional.silu,
+                             torch.nn.functional.relu, torch.nn.functional.layer_norm, torch.nn.functional.rms_norm,
+                             torch.split, getattr, torch.sym_int, operator.getitem, operator.floordiv,
+                             operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
+                             operator.invert})  # fmt: skip
+
+
+def flaw_of(node: Node, contracts: Contracts) -> str | None:
+    """Why a call of an operator, function or method must not be removed whatever it writes; None if it may."""
+    if node.op == "call_method":
+        known = str(node.target) in _PURE_METHODS or bool(schemas(node))
+        return _schema_flaw(node) if known else f"nothing is known of the method {node.target}"
+    if node.op != "call_function":
+        return f"nothing is known of the {node.op} {node.target}"
+    if contract_of(node, contracts) is not None:
+        return _schema_flaw(node)
+    if isinstance(node.target, OpOverload) and node.target.namespace not in _PURE_NAMESPACES:
+        return f"nothing is known of the operator {node.target}"
+    known = bool(schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
+    return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
+
+
+def contract_of(node: Node, contracts: Contracts) -> Contract | None:
+    """The contract of what a node calls, which says all that the call does."""
+    return contracts.find(resolve(node))
+
+
+def _schema_flaw(node: Node) -> str | None:
+    name = operator_name(node)
+    if name.startswith(("_assert", "_functional_assert", "sym_constrain")) and not asserts_what_was_traced(node):
+        return "it asserts a condition that the trace does not prove"
+    if name in _SILENT_WRITES or name == "_print":
+        return "it has an effect that its schema does not show"
+    for overload in schemas(node):
+        if torch.Tag.inplace_view in overload.tags:
+            return "it changes the shape of a tensor in place"
+        if torch.Tag.nondeterministic_seeded in overload.tags and not _is_deterministic(node, name):
+            return "it draws random numbers"
+    return None
+
+
+def _is_deterministic(node: Node, name: str) -> bool:
+    if name == "scaled_dot_product_attention":
+        rate = node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0.0)
+        return isinstance(rate, (int, float)) and rate == 0
+    return name == "dropout" and (node.args[2:3] == (False,) or node.kwargs.get("train") is False)
+
+
+def schemas(node: Node) -> tuple[OpOverload, ...]:
+    """The overloads that the call may reach; those that write `out` only if the call gives one."""
+    if isinstance(node.target, OpOverload):
+        return (node.target,)
+    if node.op == "call_function" and not _is_torch_builtin(node.target):
+        return ()
+    packet = getattr(torch.ops.aten, operator_name(node).strip("_") if _is_dunder(node) else operator_name(node), None)
+    overloads = () if packet is None else tuple(getattr(packet, name) for name in packet.overloads())
+    return tuple(o for o in overloads if not _is_named(o) and ("out" in node.kwargs or not _has_out(o)))
+
+
+def _is_named(overload: OpOverload) -> bool:
+    """Whether the overload takes dimension names, which older torch releases have and no traced graph uses."""
+    return "dimname" in overload._overloadname.lower()
+
+
+def _has_out(overload: OpOverload) -> bool:
+    """Whether the overload writes a keyword argument, such as `add.out(..., *, out)`."""
+    return any(a.kwarg_only and a.alias_info is not None and a.alias_info.is_write for a in overload._schema.arguments)
+
+
+def _is_dunder(node: Node) -> bool:
+    return operator_name(node).startswith("__")
+
+
+def _is_torch_builtin(target: Any) -> bool:
+    homes = (torch, torch._C._nn, operator)
+    return inspect.isbuiltin(target) and any(getattr(home, target.__name__, None) is target for home in homes)
+
+
+def written(node: Node, contracts: Contracts) -> Iterator[Node]:
+    """The operands whose storage a call writes."""
+    call = resolve(node)
+    contract = contracts.find(call)
+    if call is not None and contract is not None:
+        for name in sorted(contract.operands_written(call)):
+            yield from operand_nodes(call.bound[name])
+        return
+    if node.target in _IN_PLACE_OPERATORS or _is_in_place_operator(node) or node.kwargs.get("inplace"):
+        yield from first_operand(node)
+    for overload in schemas(node):
+        for index, argument in enumerate(overload._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                given = node.kwargs.get(argument.name, node.args[index] if index < len(node.args) else None)
+                yield from operand_nodes(given)
+
+
+def _is_in_place_operator(node: Node) -> bool:
+    target = node.target
+    return getattr(operator, getattr(target, "__name__", ""), None) is target and target.__name__ in _AUGMENTED
+
+
+_AUGMENTED = frozenset("iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split())
+
+
+def first_operand(node: Node) -> Iterator[Node]:
+    """The nodes in the first argument of a call."""
+    yield from operand_nodes(node.args[0] if node.args else next(iter(node.kwargs.values()), None))

@@ -1,0 +1,55 @@
+"""An identifier of invoke_subgraph stands for one graph: backends compile the first they meet and reuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.fx import GraphModule
+
+from passes.regions.calls import bind_region
+from passes.verify.correspondence import correspond
+from passes.verify.trail import reject
+
+
+def check_identifiers(before: GraphModule, after: GraphModule) -> None:
+    """Rejects an identifier that stands for two different graphs after, and did not before."""
+    ambiguous = set(_ambiguous(before))
+    for identifier in _ambiguous(after):
+        if identifier not in ambiguous:
+            reject(None, f"the identifier {identifier} stands for two different graphs")
+
+
+def _ambiguous(module: GraphModule) -> Iterator[str]:
+    first: dict[str, GraphModule] = {}
+    for identifier, body in _identified(module):
+        known = first.setdefault(identifier, body)
+        if known is not body and not _is_same_graph(known, body):
+            yield identifier
+
+
+def _identified(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
+    """Identifier and graph of each invoke_subgraph in `module` and in the graphs it calls, each graph visited once."""
+    pending, seen = [module], {module}
+    while pending:
+        found = pending.pop()
+        for node in found.graph.nodes:
+            call = bind_region(node, found)
+            for body in () if call is None else call.bodies:
+                if call is not None and call.kind == "invoke_subgraph":
+                    yield str(node.args[1]), body.module
+                if body.module not in seen:
+                    seen.add(body.module)
+                    pending.append(body.module)
+
+
+def _is_same_graph(one: GraphModule, other: GraphModule) -> bool:
+    pair = correspond(one, other)
+    if pair.removed or pair.inserted or any(pair.edited()):
+        return False
+    calls = ((bind_region(old, one), bind_region(new, other)) for old, new in pair.kept.items())
+    return all(
+        a.module is b.module or _is_same_graph(a.module, b.module)
+        for was, now in calls
+        if was is not None and now is not None
+        for a, b in zip(was.bodies, now.bodies, strict=False)
+    )

@@ -1,0 +1,86 @@
+"""Judges a graph against the one before, and the graphs that it calls: each pair once, whoever calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.fx import GraphModule, Node
+
+from passes.contracts import Contracts
+from passes.verify.attributes import check_attributes, check_state
+from passes.verify.correspondence import Correspondence, correspond
+from passes.verify.edits import check_edits
+from passes.verify.folds import relies_on_trace, untraced_operand
+from passes.verify.markers import check_marker
+from passes.verify.order import check_order
+from passes.verify.regions import RegionPair, check_region, pair_region
+from passes.verify.removals import Removals
+from passes.verify.results import check_takers
+from passes.verify.trail import Within, reject
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One pair of graphs that passed.
+
+    Attributes:
+        pair: the graph before and after.
+        regions: its calls of nested graphs that stay.
+        explained: its nodes whose change follows from that of a call: the call, the takers of its results, its graph.
+        relies_on_trace: the change holds only for inputs of the shapes that were traced.
+    """
+
+    pair: Correspondence
+    regions: tuple[RegionPair, ...] = ()
+    explained: frozenset[Node] = frozenset()
+    relies_on_trace: bool = False
+
+
+class Judge:
+    """One run of the verifier."""
+
+    def __init__(self, contracts: Contracts) -> None:
+        self._contracts = contracts
+        self._removals = Removals(contracts)
+        self._known: dict[tuple[GraphModule, GraphModule], Judged] = {}
+
+    def judge(self, before: GraphModule, after: GraphModule, within: Within = ()) -> Judged:
+        """Rejects a difference that can be seen; the results of a nested graph are judged with its callers."""
+        key = before, after
+        if key not in self._known:
+            pair = correspond(before, after, within)
+            self._known[key] = Judged(pair) if before is after else self._judge(pair)
+        return self._known[key]
+
+    def _judge(self, pair: Correspondence) -> Judged:
+        check_order(pair)
+        regions = self._regions(pair)
+        check_state(pair, {body.path for region in regions.values() for body in region.now.bodies})
+        explained = check_attributes(pair, regions)
+        for old, region in regions.items():
+            check_region(region)
+            explained |= {old, *check_takers(pair, old, region.results)}
+        for old in pair.kept:
+            explained |= check_marker(pair, old, self._contracts)
+        self._removals.check(pair)
+        check_edits(pair, self._contracts, explained)
+        relies = relies_on_trace(pair) or any(self._relies_on_trace(region) for region in regions.values())
+        return Judged(pair, tuple(regions.values()), frozenset(explained), relies)
+
+    def _regions(self, pair: Correspondence) -> Mapping[Node, RegionPair]:
+        found = ((old, pair_region(pair, old, self._pair)) for old in pair.kept)
+        return {old: region for old, region in found if region is not None}
+
+    def _pair(self, before: GraphModule, after: GraphModule, within: Within) -> Correspondence:
+        return self.judge(before, after, within).pair
+
+    def _relies_on_trace(self, region: RegionPair) -> bool:
+        """Whether a graph of the call does; rejects the call if it was traced with other shapes."""
+        relying = [body for body in region.bodies if self._known[body.before, body.after].relies_on_trace]
+        for body in relying:
+            untraced = untraced_operand(region.was, body.before)
+            if untraced is not None:
+                reason = "a size was folded that was traced for another input than the call gives"
+                reject(untraced, reason, (*region.pair.within, region.was))
+        return bool(relying)

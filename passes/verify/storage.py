@@ -1,0 +1,92 @@
+"""Where the storage of a value comes from: allocated by calls that are gone, or known to something that stays."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.fx import GraphModule, Node
+
+from passes.contracts import Contracts
+from passes.ops.schema import operand_nodes
+from passes.regions.calls import Body, RegionCall, bind_region
+from passes.verify.effects import first_operand, schemas, written
+from passes.verify.nodes import operator_name, traced
+
+_FRESH_COMPOSITES = frozenset("take_along_dim matmul linear softmax layer_norm rms_norm".split())
+_VIEWS = frozenset(
+    "view reshape _unsafe_view permute transpose t squeeze unsqueeze flatten unflatten expand slice select "
+    "narrow getitem detach alias contiguous to unsafe_split "
+    "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
+)
+
+Roots = dict[Node, Node | None]
+
+
+def surviving_roots(module: GraphModule, gone: Collection[Node], contracts: Contracts) -> Roots:
+    """For each node, one that shows that its storage outlives `gone`: it is kept, or it does not allocate; else None.
+
+    Storage passes from operand to result through views and in-place calls. If every call that allocates it is gone,
+    so is every use of it, or the uses that stay are judged one by one.
+    """
+    roots: Roots = {}
+    for node in module.graph.nodes:
+        operands = sources(node, module, contracts) if node in gone else None
+        if operands is None:
+            roots[node] = node
+        else:
+            roots[node] = next((found for operand in operands if (found := roots[operand]) is not None), None)
+    return roots
+
+
+def sources(node: Node, module: GraphModule, contracts: Contracts) -> list[Node] | None:
+    """The operands whose storage the value of `node` may share; None for storage from outside the graph."""
+    if node.op not in ("call_function", "call_method", "call_module"):
+        return None
+    if (region := bind_region(node, module)) is not None:
+        return _region_sources(region, contracts)
+    if allocates(node):
+        return []
+    only_first = operator_name(node) in _VIEWS or any(written(node, contracts))
+    return list(first_operand(node)) if only_first else (node.all_input_nodes or None)
+
+
+def _region_sources(call: RegionCall, contracts: Contracts) -> list[Node] | None:
+    """The operands of a call of nested graphs, unless all its results are new; None if these may be a parameter's."""
+    operands = [node for operand in call.operands for node in operand_nodes(operand.value)]
+    found = [_result_roots(body, contracts) for body in call.bodies]
+    if any(root.op != "placeholder" for roots in found for root in roots):
+        return None
+    return operands if call.carries or any(found) else []
+
+
+def _result_roots(body: Body, contracts: Contracts) -> list[Node]:
+    results = [node for _, value in body.results for node in operand_nodes(value)]
+    roots = surviving_roots(body.module, frozenset(body.module.graph.nodes), contracts)
+    return [root for node in results if (root := roots[node]) is not None]
+
+
+def allocates(node: Node) -> bool:
+    if node.target is operator.getitem:
+        return _is_advanced(node.args[1])
+    overloads = schemas(node)
+    return bool(overloads) and all(_returns_new_storage(overload, operator_name(node)) for overload in overloads)
+
+
+def _returns_new_storage(overload: OpOverload, name: str) -> bool:
+    """By its schema, which only composite operators and the views listed above may contradict."""
+    if name in _VIEWS or any(returned.alias_info is not None for returned in overload._schema.returns):
+        return False
+    qualified = overload.name()  # type: ignore[no-untyped-call]
+    composite = torch._C._dispatch_has_kernel(qualified) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        qualified, "CompositeImplicitAutograd"
+    )
+    return name in _FRESH_COMPOSITES or not composite
+
+
+def _is_advanced(index: Any) -> bool:
+    found = [traced(node) for node in operand_nodes(index)]
+    return any(isinstance(value, torch.Tensor) and value.dim() > 0 for value in found)
