@@ -9,9 +9,12 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes import metadata
-from passes.demand.analysis import DemandResult
 from passes.demand.lattice import Demand
+from passes.demand.result import DemandResult
+from passes.ops.schema import operand_nodes
+from passes.pins import Demands, Step, pin_path
 from passes.policy import Decision
+from passes.regions.structure import leaves
 from passes.report import DEAD, KEPT, LIVE, GateReport, SiteReport
 from passes.sites import Site
 
@@ -29,12 +32,13 @@ class Verdict:
         return self.decision is not None and self.decision.allowed
 
 
-def site_report(verdict: Verdict, demand: DemandResult, *, removed_status: str = DEAD) -> SiteReport:
+def site_report(verdict: Verdict, demands: Demands, *, removed_status: str = DEAD) -> SiteReport:
     """The report of one site; a removable site gets `removed_status`."""
-    site, path = verdict.site, _pin_path(verdict.site, demand)
+    site = verdict.site
+    path = pin_path(Step(site.frame, site.gather), demands)
     held = verdict.decision.held_by if verdict.decision is not None else None
     status = LIVE if verdict.decision is None else KEPT if held is not None else removed_status
-    reason = _live_reason(site, path, demand) if status == LIVE else _dead_reason(site, demand)
+    reason = _live_reason(site, path, demands) if status == LIVE else _dead_reason(site, demands[site.frame])
     if held is not None:
         reason = f"{reason}; held by gate {held.gate} ({held.detail}); policy liveness would remove it"
     return SiteReport(
@@ -43,37 +47,39 @@ def site_report(verdict: Verdict, demand: DemandResult, *, removed_status: str =
         cache=site.pool.name,
         status=status,
         reason=reason,
-        pinned_by=tuple(node.name for node in path) if status == LIVE else (),
+        pinned_by=tuple(step.name for step in path) if status == LIVE else (),
         bytes=site.bytes,
-        gather=site.gather.name,
-        nodes=tuple(node.name for node in site.chain),
+        gather=site.frame.name(site.gather),
+        nodes=tuple(site.frame.name(node) for node in site.chain),
         source=metadata.source_line(site.gather),
         held_by=None if held is None else held.gate,
     )
 
 
-def _pin_path(site: Site, demand: DemandResult) -> list[Node]:
-    """From the node that reads the gather to the root, along the shortest way."""
-    path: list[Node] = []
-    pin = demand.pins.get(site.gather)
-    while pin is not None and pin.user is not None:
-        path.append(pin.user)
-        pin = demand.pins[pin.user]
-    return path
-
-
-def _live_reason(site: Site, path: list[Node], demand: DemandResult) -> str:
+def _live_reason(site: Site, path: tuple[Step, ...], demands: Demands) -> str:
     """`read by %cat_3 (aten.cat.default, attention.py:46), which reaches output 0`."""
-    reader = next((node for node in path if node not in site.chain), path[-1])
-    where = ", ".join(filter(None, (_operator(reader), metadata.source_line(reader))))
+    reader, root = next((step for step in path if _reads(step, site)), path[-1]), path[-1]
+    where = ", ".join(filter(None, (_operator(reader.node), metadata.source_line(reader.node))))
     text = f"read by %{reader.name} ({where})"
-    if path[-1].op == "output":
-        text = f"{text}, which reaches output {_output_index(path)}" if reader.op != "output" else "is an output"
+    if root.node.op == "output":
+        text = f"{text}, which reaches output {_output_index(path)}" if reader != root else "is an output"
     else:
-        reached = "" if reader is path[-1] else f", which reaches %{path[-1].name}"
-        text = f"{text}{reached}: it {demand.pins[path[-1]].reason}"
-    refusal = next((demand.refusals[node] for node in (site.gather, *path) if node in demand.refusals), None)
+        reached = "" if reader == root else f", which reaches %{root.name}"
+        text = f"{text}{reached}: it {_root_reason(root, demands)}"
+    steps = (Step(site.frame, site.gather), *path)
+    found = (demands[step.frame].refusals.get(step.node) for step in steps)
+    refusal = next((refusal for refusal in found if refusal is not None), None)
     return text if refusal is None else f"{text}; {refusal}"
+
+
+def _reads(step: Step, site: Site) -> bool:
+    """Whether a step does more than hand the site on: it is no part of its chain and no call of a nested graph."""
+    return step.node not in site.chain and step.frame.facts.region(step.node) is None
+
+
+def _root_reason(root: Step, demands: Demands) -> str:
+    pin = demands[root.frame].pins.get(root.node)
+    return "must stay" if pin is None or pin.reason is None else pin.reason
 
 
 def _operator(node: Node) -> str:
@@ -82,10 +88,10 @@ def _operator(node: Node) -> str:
     return f"Tensor.{node.target}" if node.op == "call_method" else str(node.target)
 
 
-def _output_index(path: list[Node]) -> int:
-    results = path[-1].args[0]
-    flat = list(results) if isinstance(results, (list, tuple)) else [results]
-    return flat.index(path[-2]) if len(path) > 1 and path[-2] in flat else 0
+def _output_index(path: tuple[Step, ...]) -> int:
+    results = [list(operand_nodes(value)) for _, value in leaves(path[-1].node.args[0])]
+    before = path[-2].node if len(path) > 1 else None
+    return next((index for index, found in enumerate(results) if before in found), 0)
 
 
 def _dead_reason(site: Site, demand: DemandResult) -> str:

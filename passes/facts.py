@@ -1,35 +1,87 @@
-"""Everything that is known of each call of a graph before any analysis runs."""
+"""Everything that is known of each call of a graph, and of the graphs nested in it, before any analysis runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 
 from passes.contracts import Contract, Contracts
 from passes.ops.effects import Effects, opaque_effects
 from passes.ops.schema import Call, operand_nodes, resolve
 from passes.ops.signature import signature
+from passes.regions.calls import RegionCall, bind_region
+from passes.regions.effects import BodyEffects, body_effects, region_effects
+from passes.regions.elements import Element, Elements
+from passes.regions.layouts import is_traced_alike
+from passes.regions.markers import bind_marker
 from passes.storage import StorageClasses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeFacts:
-    """A call bound to its schema, its contract if it has one, and its effects."""
+    """A call bound to its schema, its contract if it has one, its nested graphs if any, and its effects."""
 
     call: Call | None
     contract: Contract | None
     effects: Effects
+    region: RegionFacts | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class RegionFacts:
+    """A call whose results are followed one by one, with the facts of the graphs that it calls.
+
+    Attributes:
+        call: the call.
+        bodies: facts of its graphs.
+        traced_alike: its graphs were traced with operands of the layout that the call gives, so the sizes recorded
+            in them hold for this call.
+    """
+
+    call: RegionCall
+    bodies: tuple[GraphFacts, ...]
+    traced_alike: bool
+
+
+@dataclass(frozen=True, eq=False)
 class GraphFacts:
-    """Facts of every call of `graph`, and its storage classes."""
+    """Facts of every call of one graph.
 
-    graph: Graph
+    Attributes:
+        module: the module of the graph.
+        nodes: facts of each call.
+        storage: its storage classes; an input of a nested graph counts as escaping.
+        elements: the values that were taken out of the results of a call with `region`.
+        effects: what a call of this graph does.
+    """
+
+    module: GraphModule
     nodes: Mapping[Node, NodeFacts]
     storage: StorageClasses
+    elements: Mapping[Node, Element]
+    effects: BodyEffects
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        return self.module.graph
+
+    @property
+    def output(self) -> Node:
+        """The output node."""
+        found: Node = next(iter(self.graph.find_nodes(op="output")))
+        return found
+
+    @cached_property
+    def taken(self) -> Mapping[Node, tuple[Node, ...]]:
+        """For each call with `region`, the values that were taken out of its results, in graph order."""
+        found: dict[Node, list[Node]] = {node: [] for node, facts in self.nodes.items() if facts.region is not None}
+        for node, element in self.elements.items():
+            found[element.call].append(node)
+        return {call: tuple(nodes) for call, nodes in found.items()}
 
     def __getitem__(self, node: Node) -> NodeFacts:
         return self.nodes[node]
@@ -39,26 +91,66 @@ class GraphFacts:
         facts = self.nodes.get(node)
         return None if facts is None else facts.call
 
-
-def graph_facts(graph: Graph, contracts: Contracts) -> GraphFacts:
-    """Collects the facts of `graph` in one walk. Raises DeadkvError if a contract contradicts its operator."""
-    calls = [node for node in graph.nodes if node.op.startswith("call_")]
-    nodes = {node: _node_facts(node, contracts) for node in calls}
-    storage = StorageClasses(graph, {node: facts.effects for node, facts in nodes.items()})
-    return GraphFacts(graph, nodes, storage)
+    def region(self, node: Node) -> RegionFacts | None:
+        """The nested graphs or lanes of `node`, or None."""
+        facts = self.nodes.get(node)
+        return None if facts is None else facts.region
 
 
-def _node_facts(node: Node, contracts: Contracts) -> NodeFacts:
-    call = resolve(node)
-    contract = contracts.find(call)
-    if call is None or contract is None:
-        return NodeFacts(call, None, opaque_effects(call, node))
-    return NodeFacts(call, contract, _contract_effects(call, contract))
+def graph_facts(module: GraphModule, contracts: Contracts) -> GraphFacts:
+    """Collects the facts of a module's graph and, once each, of the graphs it calls.
+
+    Raises DeadkvError if a contract contradicts its operator.
+    """
+    return _Collector(contracts).facts(module)
+
+
+class _Collector:
+    def __init__(self, contracts: Contracts) -> None:
+        self.contracts = contracts
+        self.known: dict[Graph, GraphFacts] = {}
+
+    def facts(self, module: GraphModule) -> GraphFacts:
+        if module.graph not in self.known:
+            self.known[module.graph] = self._collect(module)
+        return self.known[module.graph]
+
+    def _collect(self, module: GraphModule) -> GraphFacts:
+        elements = Elements()
+        nodes: dict[Node, NodeFacts] = {}
+        for node in module.graph.nodes:
+            if node.op.startswith("call_"):
+                nodes[node] = found = self._node_facts(node, module)
+                if found.region is not None:
+                    elements.add_call(found.region.call)
+                elements.add_user(found.call)
+        effects = {node: found.effects for node, found in nodes.items()}
+        storage = StorageClasses(module.graph, effects)
+        return GraphFacts(module, nodes, storage, elements.found, body_effects(module.graph, effects, storage))
+
+    def _node_facts(self, node: Node, module: GraphModule) -> NodeFacts:
+        call = resolve(node)
+        if (region := self._region(node, call, module)) is not None:
+            effects = region_effects(region.call, [body.effects for body in region.bodies])
+            return NodeFacts(call, None, effects, region)
+        contract = self.contracts.find(call)
+        if call is None or contract is None:
+            return NodeFacts(call, None, opaque_effects(call, node))
+        return NodeFacts(call, contract, _contract_effects(call, contract))
+
+    def _region(self, node: Node, call: Call | None, module: GraphModule) -> RegionFacts | None:
+        is_marker = call is not None and self.contracts.is_marker(call)
+        bound = bind_marker(call) if call is not None and is_marker else bind_region(node, module)
+        if bound is None:
+            return None
+        return RegionFacts(bound, tuple(self.facts(body.module) for body in bound.bodies), is_traced_alike(bound))
 
 
 def _contract_effects(call: Call, contract: Contract) -> Effects:
+    contract.check(call)
     written = [name for name in call.bound if name in contract.operands_written(call)]
     writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
-    aliases = tuple(call.node.all_input_nodes) if shares else ()
-    return Effects("is an opaque kernel that reads it", False, writes, aliases, keeps=True)
+    aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
+    random = any(signature(overload).random for overload in call.overloads)
+    return Effects("draws random numbers" if random else None, False, writes, aliases, keeps=True)

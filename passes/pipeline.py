@@ -16,10 +16,10 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes.errors import DeadkvError, PruneVerificationError
+from passes.modules import copy_graph, module_like
 from passes.registry import make_pass
 from passes.report import PruneReport
 from passes.shrink import InputMap, Inputs, match_inputs
-from passes.surgery import copy_graph, module_like
 
 log = logging.getLogger("deadkv")
 

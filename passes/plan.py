@@ -1,104 +1,83 @@
-"""The plan: which nodes go and which calls are rewritten. It reads the analysis and edits nothing.
-
-Removed are the removable sites' gathers, everything computed from them (all of it is proven to be of no effect),
-and then what only those nodes used: index arithmetic, reads of the pool, the operands of dead writes. Nothing else
-goes, however dead: this pass removes what the source edit would have removed.
-"""
+"""The plan: what surgery is to do to a graph and to those nested in it. It is data; `removal` makes it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
-from torch.fx import Graph, Node
+from torch.fx import Node
 
-from passes.demand.analysis import DemandResult
-from passes.facts import GraphFacts
-from passes.rewrites import Drop, Fold, Rewrite
+from passes.regions.calls import RegionCall
+from passes.regions.structure import Path
+from passes.rewrites import Rewrite
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What surgery is to do.
+    """What surgery is to do to one graph.
 
     Attributes:
         rewrites: rewrites of calls that stay, and folds, in graph order.
-        erased: nodes that go, in graph order. Folded and dropped nodes are among them.
+        erased: nodes that go, in graph order: folded and dropped nodes and, of a nested graph, inputs among them.
+        results: paths of the leaves of a nested graph's output that go.
+        calls: calls of nested graphs that stay and change, in graph order.
     """
 
-    rewrites: tuple[Rewrite, ...]
-    erased: tuple[Node, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+    erased: tuple[Node, ...] = ()
+    results: tuple[Path, ...] = ()
+    calls: tuple[CallEdit, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.erased)
+        return bool(self.erased or self.results or self.calls)
+
+    def key(self) -> Hashable:
+        """Equal for two plans that make the same of a graph, or of two copies of a graph."""
+        rewrites = tuple((r.node.name, r.rule, tuple(node.name for node in r.severs)) for r in self.rewrites)
+        return (
+            rewrites,
+            tuple(node.name for node in self.erased),
+            self.results,
+            tuple(call.key() for call in self.calls),
+        )
+
+    def all(self) -> Iterator[Plan]:
+        """This plan and, at any depth, those of the nested graphs."""
+        yield self
+        for call in self.calls:
+            for body in call.bodies:
+                yield from body.all()
 
 
-def make_plan(facts: GraphFacts, demand: DemandResult, gathers: Iterable[Node]) -> Plan:
-    """The plan that removes `gathers`, each of which must be dead under `demand`."""
-    dead = _dead_consumers(gathers, demand)
-    rewrites = _wanted_rewrites(facts.graph, demand, dead)
-    consumed = {rewrite.node for rewrite in rewrites if isinstance(rewrite, (Drop, Fold))}
-    erased = dead | consumed
-    erased |= _orphaned_operands(facts, erased)
-    return Plan(rewrites, tuple(node for node in facts.graph.nodes if node in erased))
+@dataclass(frozen=True)
+class CallEdit:
+    """A call of nested graphs, or a marker, that stays with fewer operands and results.
 
-
-def writes_to_kept_storage(facts: GraphFacts, plan: Plan) -> frozenset[Node]:
-    """Erased writes whose storage holds a node that stays.
-
-    Such a write is dead, but it is not the site's: the source edit that skips the site would not have taken it out.
+    Attributes:
+        call: the call.
+        path: names of the calls that lead to it, its own last.
+        operands: numbers of the operands that go, together with the graphs' inputs.
+        results: numbers of the results that go.
+        elements: the values that are still taken out of the results, with the path at which each was taken.
+        bodies: the plan for each of its graphs.
     """
-    erased = set(plan.erased)
-    written = {node: facts[node].effects.writes for node in plan.erased if node in facts.nodes}
-    if not any(written.values()):
-        return frozenset()
-    kept = {facts.storage.find(node) for node in facts.graph.nodes if node not in erased}
-    return frozenset(
-        node for node, targets in written.items() if any(facts.storage.find(target) in kept for target in targets)
-    )
 
+    call: RegionCall
+    path: tuple[str, ...]
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    elements: tuple[tuple[Node, Path], ...]
+    bodies: tuple[Plan, ...]
 
-def _dead_consumers(gathers: Iterable[Node], demand: DemandResult) -> set[Node]:
-    dead: set[Node] = set()
-    pending = list(gathers)
-    while pending:
-        node = pending.pop()
-        if node in dead or demand.is_live(node):
-            continue
-        dead.add(node)
-        pending.extend(node.users)
-    return dead
+    def key(self) -> Hashable:
+        """As `Plan.key`."""
+        return self.call.node.name, self.change()
 
+    def change(self) -> Hashable:
+        """Equal for two edits that make the same of the calls' graphs."""
+        return self.operands, self.results, tuple(body.key() for body in self.bodies)
 
-def _wanted_rewrites(graph: Graph, demand: DemandResult, dead: set[Node]) -> tuple[Rewrite, ...]:
-    cut = {user for node in dead for user in node.users if user not in dead}
-    return tuple(
-        rewrite
-        for node in graph.nodes
-        if node in cut
-        for rewrite in demand.rewrites.get(node, ())
-        if any(severed in dead for severed in rewrite.severs)
-    )
-
-
-def _orphaned_operands(facts: GraphFacts, erased: set[Node]) -> set[Node]:
-    """What only `erased` nodes used: pure calls and attribute reads, found by counting down users."""
-    left: dict[Node, int] = {}
-    orphans: set[Node] = set()
-    pending = sorted(erased)
-    while pending:
-        for operand in pending.pop().all_input_nodes:
-            left[operand] = left.get(operand, len(operand.users)) - 1
-            if left[operand] == 0 and operand not in erased and _may_be_erased(operand, facts):
-                orphans.add(operand)
-                pending.append(operand)
-    return orphans
-
-
-def _may_be_erased(node: Node, facts: GraphFacts) -> bool:
-    if node.op == "get_attr":
-        return True
-    if node not in facts.nodes:
-        return False
-    effects = facts[node].effects
-    return facts[node].call is not None and effects.reason is None and not effects.writes
+    @property
+    def dropped_paths(self) -> frozenset[Path]:
+        """Paths of the results that go; none where the number of results is fixed."""
+        return frozenset() if self.call.fixed else frozenset(self.call.results[index] for index in self.results)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes.context import TkgContext
 from passes.contracts import DEFAULT_CONTRACTS, Contracts
-from passes.demand.analysis import DemandResult, analyze
+from passes.demand.analysis import analyze
 from passes.errors import DeadkvError
-from passes.explain import Verdict, gate_reports, site_report
-from passes.facts import GraphFacts, graph_facts
+from passes.explain import Verdict
+from passes.facts import graph_facts
+from passes.frames import Frame, demand_in, frame_tree
 from passes.identity import source_hash
-from passes.plan import Plan, make_plan, writes_to_kept_storage
+from passes.pins import Demands
+from passes.plan import Plan
 from passes.policy import policy_named
 from passes.policy.evidence import Evidence
 from passes.registry import register_pass
-from passes.report import DEAD, PRUNED, PruneReport, RewriteReport
+from passes.removal import make_plan, writes_to_kept_storage
+from passes.report import DEAD, PRUNED, PruneReport
+from passes.reporting import count_nodes, make_report, with_removals
 from passes.shrink import InputMap, Inputs, drop_inputs, match_inputs, require_plain_signature
-from passes.sites import Site, SiteSearch, find_sites
-from passes.surgery import apply, copy_graph, module_like
+from passes.sites import SiteSearch, find_sites
+from passes.stand_ins import check_accepted
+from passes.surgery import prune_copy, prune_in_place
 from passes.verify import verify_prune
 
 
@@ -50,12 +55,15 @@ class PruneResult(PassResult):
 class Analysis:
     """Everything the pass knows of a graph before it edits anything."""
 
-    module: GraphModule
-    facts: GraphFacts
-    demand: DemandResult
+    root: Frame
     search: SiteSearch
+    demands: Demands
     verdicts: tuple[Verdict, ...]
     plan: Plan
+
+    def report(self, policy: str, removed_status: str) -> PruneReport:
+        """What was found; a removable site gets `removed_status`."""
+        return make_report(policy, self.root, self.search, self.verdicts, self.demands, removed_status)
 
 
 @register_pass("prune-prefix-cache")
@@ -106,18 +114,18 @@ class PrunePrefixCache(PassBase):
         """Runs the pass on one graph."""
         analysis = self.analyze(graph_module)
         plan = analysis.plan
-        report = _report(self.policy, analysis, plan, PRUNED)
+        report = with_removals(analysis.report(self.policy, PRUNED), plan, graph_module)
         inputs = Inputs.of(graph_module.graph)
         if not plan:
             return self._result(graph_module, False, report, inputs)
         if self.shrink_inputs:
             require_plain_signature(graph_module.graph)
-        pruned = _pruned_in_place(graph_module, plan) if self.inplace else _pruned_copy(graph_module, plan)
+        pruned = prune_in_place(graph_module, plan) if self.inplace else prune_copy(graph_module, plan)
         report = replace(report, unused_inputs=inputs.lost_in(pruned.graph))
         if self.shrink_inputs:
             dropped = drop_inputs(pruned, report.unused_inputs)
             report = replace(report, removed=(*dropped, *report.removed))
-        return self._result(pruned, True, _with_nodes_after(report, pruned.graph), inputs)
+        return self._result(pruned, True, _with_nodes_after(report, pruned), inputs)
 
     def _result(self, module: GraphModule, modified: bool, report: PruneReport, before: Inputs) -> PruneResult:
         if not self.shrink_inputs:
@@ -131,31 +139,33 @@ class PrunePrefixCache(PassBase):
 
     def explain(self, graph_module: GraphModule) -> PruneReport:
         """The report that `call` would give, with status "dead" for what it would remove. Edits nothing."""
-        return _report(self.policy, self.analyze(graph_module), Plan((), ()), DEAD)
+        return self.analyze(graph_module).report(self.policy, DEAD)
 
     def analyze(self, graph_module: GraphModule) -> Analysis:
         """Sites, demand, the policy's decision on each site, and the plan. Edits nothing."""
         _require_graph_module(graph_module)
-        facts = graph_facts(graph_module.graph, self.contracts or DEFAULT_CONTRACTS)
-        search = find_sites(facts, self.context)
+        root = frame_tree(graph_facts(graph_module, self.contracts or DEFAULT_CONTRACTS))
+        search = find_sites(root, self.context)
         if not search.sites:
-            return Analysis(graph_module, facts, DemandResult(), search, (), Plan((), ()))
+            return Analysis(root, search, {}, (), Plan())
         kept_writes: frozenset[Node] = frozenset()
         while True:
-            demand = analyze(facts, kept_writes)
-            verdicts = tuple(self._verdicts(search, demand))
-            plan = make_plan(facts, demand, [verdict.site.gather for verdict in verdicts if verdict.removable])
-            foreign = writes_to_kept_storage(facts, plan)
+            demands = demand_in(root, analyze(root.facts, kept_writes))
+            verdicts = tuple(self._verdicts(search, demands))
+            gathers = ((v.site.frame, v.site.gather) for v in verdicts if v.removable)
+            plan = make_plan(root, demands, gathers)
+            foreign = writes_to_kept_storage(root, plan)
             if not foreign:
-                return Analysis(graph_module, facts, demand, search, verdicts, plan)
+                check_accepted(tuple(rewrite for found in plan.all() for rewrite in found.rewrites))
+                return Analysis(root, search, demands, verdicts, plan)
             kept_writes |= foreign
 
-    def _verdicts(self, search: SiteSearch, demand: DemandResult) -> Iterable[Verdict]:
+    def _verdicts(self, search: SiteSearch, demands: Demands) -> Iterable[Verdict]:
         policy = policy_named(self.policy)
         for site in search.sites:
+            demand = demands[site.frame]
             evidence = Evidence(site, search, demand)
-            is_live = demand.is_live(site.gather)
-            yield Verdict(site, None if is_live else policy.decide(evidence, self.context))
+            yield Verdict(site, None if demand.is_live(site.gather) else policy.decide(evidence, self.context))
 
     def uuid(self) -> str:
         """Identifies the pass's sources and options, for graph caches."""
@@ -171,55 +181,5 @@ def _require_graph_module(module: GraphModule) -> None:
         raise DeadkvError(f"the graph is not well formed: {str(error).splitlines()[0]}") from error
 
 
-def _pruned_in_place(module: GraphModule, plan: Plan) -> GraphModule:
-    apply(plan, module.graph)
-    module.recompile()
-    return module
-
-
-def _pruned_copy(module: GraphModule, plan: Plan) -> GraphModule:
-    graph, renamed = copy_graph(module.graph)
-    apply(plan, graph, renamed)
-    return module_like(module, graph)
-
-
-def _report(policy: str, analysis: Analysis, plan: Plan, removed_status: str) -> PruneReport:
-    verdicts = analysis.verdicts
-    gone = {verdict.site.gather for verdict in verdicts if verdict.removable and removed_status == PRUNED}
-    return PruneReport(
-        policy=policy,
-        summary=_summary(analysis, gone),
-        gates=gate_reports(verdicts),
-        sites=tuple(site_report(v, analysis.demand, removed_status=removed_status) for v in verdicts),
-        removed=tuple(node.name for node in plan.erased),
-        rewritten=tuple(_rewritten(plan)),
-        notes=(analysis.search.explanation,) if analysis.search.explanation else (),
-    )
-
-
-def _summary(analysis: Analysis, gone: set[Node]) -> dict[str, int | None]:
-    sites = analysis.search.sites
-    left = [site for site in sites if site.gather not in gone]
-    nodes = len(analysis.module.graph.nodes)
-    return {
-        "gathers_before": len(sites),
-        "gathers_after": len(left),
-        "nodes_before": nodes,
-        "nodes_after": nodes,
-        "bytes_before": _total_bytes(sites),
-        "bytes_after": _total_bytes(left),
-    }
-
-
-def _total_bytes(sites: Iterable[Site]) -> int | None:
-    sizes = [site.bytes for site in sites]
-    return None if None in sizes else sum(size for size in sizes if size is not None)
-
-
-def _with_nodes_after(report: PruneReport, graph: Graph) -> PruneReport:
-    return replace(report, summary={**report.summary, "nodes_after": len(graph.nodes)})
-
-
-def _rewritten(plan: Plan) -> Iterator[RewriteReport]:
-    for rewrite in plan.rewrites:
-        yield RewriteReport(rewrite.node.name, rewrite.rule, tuple(node.name for node in rewrite.severs))
+def _with_nodes_after(report: PruneReport, module: GraphModule) -> PruneReport:
+    return replace(report, summary={**report.summary, "nodes_after": count_nodes(module)})

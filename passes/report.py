@@ -68,17 +68,42 @@ class RewriteReport:
 
 
 @dataclass(frozen=True)
+class RegionReport:
+    """A nested graph that was pruned together with one call of it.
+
+    Attributes:
+        call: name of the call, with the calls that lead to it: `invoke_subgraph_3`, `outer/inner`.
+        body: attribute path of the graph before, in the module that holds the call.
+        becomes: its attribute path after; another if callers of one graph now need different ones.
+        operands: names of the inputs that the graph lost, and the call with it.
+        results: numbers of the results that it lost.
+        removed: names of its removed nodes, in graph order.
+        rewritten: its calls that were cut off a removed node.
+    """
+
+    call: str
+    body: str
+    becomes: str
+    operands: tuple[str, ...] = ()
+    results: tuple[int, ...] = ()
+    removed: tuple[str, ...] = ()
+    rewritten: tuple[RewriteReport, ...] = ()
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """What PrunePrefixCache found and did.
 
     Attributes:
         policy: name of the policy.
         summary: gathers_before, gathers_after, nodes_before, nodes_after, bytes_before, bytes_after. Nodes count every
-            FX node, inputs and output included. Bytes are None if those of one site are.
+            FX node, inputs and outputs included, and those of nested graphs, of a shared one once. Bytes are None if
+            those of one site are.
         gates: what each gate of the policy found.
         sites: the sites in graph order.
         removed: names of the removed nodes, in graph order.
         rewritten: the calls that were cut off a removed node, in graph order.
+        regions: the nested graphs that were pruned, by call, in graph order.
         unused_inputs: inputs that lost their last use. They stay in the signature unless `input_map` says otherwise.
         input_map: for each input of the graph before, its index in the graph after, or None if it was dropped; None
             where the pass was not asked to drop any (`shrink_inputs`).
@@ -91,6 +116,7 @@ class PruneReport:
     sites: tuple[SiteReport, ...] = ()
     removed: tuple[str, ...] = ()
     rewritten: tuple[RewriteReport, ...] = ()
+    regions: tuple[RegionReport, ...] = ()
     unused_inputs: tuple[str, ...] = ()
     input_map: tuple[int | None, ...] | None = None
     notes: tuple[str, ...] = field(default=())

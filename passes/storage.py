@@ -21,9 +21,11 @@ class StorageClasses:
     def __init__(self, graph: Graph, effects: Mapping[Node, Effects]) -> None:
         self._parent: dict[Node, Node] = {}
         self._escaping: set[Node] = set()
+        self._kept: set[Node] = set()
         for node in graph.nodes:
             if node.op in ("placeholder", "get_attr"):
                 self._escaping.add(node)
+                self._kept.update([node] if node.op == "get_attr" else [])
             elif node in effects:
                 self._join(node, effects[node])
         self._join_reads_of_one_attribute(graph)
@@ -42,11 +44,16 @@ class StorageClasses:
         """Whether a write to the storage of `node` can be seen after the graph has run."""
         return self.find(node) in self._escaping
 
+    def is_kept(self, node: Node) -> bool:
+        """Whether the storage of `node` may belong to a parameter or to an opaque call, not only to an input."""
+        return self.find(node) in self._kept
+
     def _join(self, node: Node, effects: Effects) -> None:
         for operand in effects.aliases:
             self._union(node, operand)
         if effects.keeps:
             self._escaping.add(self.find(node))
+            self._kept.add(self.find(node))
 
     def _join_reads_of_one_attribute(self, graph: Graph) -> None:
         first: dict[str, Node] = {}
@@ -58,5 +65,6 @@ class StorageClasses:
         if kept is merged:
             return
         self._parent[merged] = kept
-        if merged in self._escaping:
-            self._escaping.add(kept)
+        for marked in (self._escaping, self._kept):
+            if merged in marked:
+                marked.add(kept)

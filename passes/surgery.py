@@ -6,52 +6,62 @@ Kept nodes keep their names, order, metadata and, unless the plan rewrites them,
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from passes.modules import copy_graph, module_like
 from passes.plan import Plan
+from passes.regions.surgery import Rename, drop_results, edit_call, retarget
+from passes.regions.variants import variants_of
 from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand
 
-Rename = Callable[[Node], Node]
+
+def prune_copy(module: GraphModule, plan: Plan) -> GraphModule:
+    """A pruned copy of a module, which shares its parameters, buffers and unchanged submodules."""
+    graph, renamed = copy_graph(module.graph)
+    return module_like(module, graph, apply(plan, module, graph, renamed.__getitem__))
 
 
-def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
-    """A copy of a graph, node names and metadata kept, and the map from old nodes to new ones."""
-    copied = Graph(tracer_cls=graph._tracer_cls)
-    renamed: dict[Node, Node] = {}
-    result = copied.graph_copy(graph, renamed)
-    output = next(iter(graph.find_nodes(op="output")))
-    renamed[output] = copied.output(result)
-    renamed[output].meta = dict(output.meta)
-    copied._codegen = graph._codegen
-    return copied, renamed
+def prune_in_place(module: GraphModule, plan: Plan) -> GraphModule:
+    """Prunes a module itself and returns it. Nested modules are replaced by pruned copies: others may hold them too."""
+    replaced = apply(plan, module, module.graph, lambda node: node)
+    for path, body in replaced.items():
+        container, _, name = path.rpartition(".")
+        setattr(module.get_submodule(container), name, body)
+    module.recompile()
+    return module
 
 
-def module_like(module: GraphModule, graph: Graph) -> GraphModule:
-    """A GraphModule of `graph` with the very same parameters, buffers and submodules as `module`.
+def apply(plan: Plan, module: GraphModule, graph: Graph, rename: Rename) -> dict[str, GraphModule]:
+    """Carries `plan`, made for `module`, out on `graph`; `rename` maps nodes of the plan to those of `graph`.
 
-    `copy.deepcopy` would copy the weights; `GraphModule(module, graph)` would drop those that the graph does not use.
+    Returns the pruned copies of nested graphs, by the attribute path at which the graph now expects them.
     """
-    copied = GraphModule(torch.nn.Module(), Graph(), class_name=type(module).__name__)
-    for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-        getattr(copied, registry).update(getattr(module, registry))
-    _copy_plain_attributes(module, copied)
-    copied.graph = graph
-    return copied
-
-
-def apply(plan: Plan, graph: Graph, renamed: Mapping[Node, Node] | None = None) -> None:
-    """Carries `plan` out on `graph`. `renamed` maps the nodes that the plan speaks of to a copy's nodes."""
-    rename: Rename = (lambda node: node) if renamed is None else renamed.__getitem__
     for rewrite in plan.rewrites:
         _rewrite(graph, rewrite, rename)
+    if plan.results:
+        drop_results(graph, plan.results)
+    replaced = _edit_calls(plan, module, rename)
     for node in reversed(plan.erased):
         if not rename(node)._erased:
             graph.erase_node(rename(node))
+    return replaced
+
+
+def _edit_calls(plan: Plan, module: GraphModule, rename: Rename) -> dict[str, GraphModule]:
+    variants = variants_of(plan, module)
+    replaced: dict[str, GraphModule] = {}
+    for edit in plan.calls:
+        names: dict[str, str] = {}
+        for path, body_plan, body, name in variants.of(edit):
+            names[path] = name
+            if name not in replaced:
+                replaced[name] = prune_copy(body, body_plan)
+        edit_call(edit, rename)
+        retarget(edit, names, variants.identifier(edit), rename)
+    return replaced
 
 
 def _rewrite(graph: Graph, rewrite: Rewrite, rename: Rename) -> None:
@@ -110,13 +120,3 @@ def _set_operand(node: Node, rewrite: SetOperand, value: Any) -> None:
         name, position = rewrite.slot
         given: Any = node.kwargs[name]
         node.update_kwarg(name, type(given)([*given[:position], value, *given[position + 1 :]]))
-
-
-def _copy_plain_attributes(module: GraphModule, copied: GraphModule) -> None:
-    """Tensors and objects that get_attr reads although nobody registered them, and the module's own metadata."""
-    copied.meta = dict(module.meta)
-    copied.training = module.training
-    for node in module.graph.find_nodes(op="get_attr"):
-        name = str(node.target)
-        if "." not in name and name in vars(module):
-            setattr(copied, name, getattr(module, name))

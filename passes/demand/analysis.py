@@ -5,25 +5,26 @@ random operators, assertions, opaque kernels (of the operands that their contrac
 is known. A write to storage that does not escape is needed only if something later in the graph reads that storage.
 
 A straight-line graph needs one walk: every use of a value comes after it, and so does every read that can see a
-write.
+write. A nested graph is walked once for each set of results that its callers need, however many callers there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from torch.fx import Node
+from torch.fx import Graph, Node
 
 from passes.demand.asserts import metadata_assert
 from passes.demand.factories import AS_CALLS, LIKE_FACTORIES, like_factory, takes_shape_of_other
 from passes.demand.kernels import contract_transfer
 from passes.demand.lattice import Demand, Transfer
 from passes.demand.metadata_reads import METADATA_READS, is_metadata_read, read_metadata
+from passes.demand.regions import Wanted, region_demand
+from passes.demand.result import DemandResult, Pin
 from passes.demand.shapes import ShapeRoots
-from passes.facts import GraphFacts, NodeFacts
-from passes.ops.schema import Call
-from passes.rewrites import Rewrite
+from passes.facts import GraphFacts, NodeFacts, RegionFacts
+from passes.ops.schema import Call, operand_nodes
+from passes.regions.structure import leaves
 
 Rule = Callable[[Call, ShapeRoots], Transfer]
 
@@ -38,118 +39,145 @@ EFFECT_RULES: Mapping[str, Rule] = {"aten::_assert_tensor_metadata": metadata_as
 """The same for calls that must stay whatever happens to their result."""
 
 
-@dataclass(frozen=True)
-class Pin:
-    """The next step from a demanded value towards the root that keeps it.
-
-    Attributes:
-        user: the node that demands it.
-        distance: number of steps to the root.
-        reason: at a root, why it is one; else None.
-    """
-
-    user: Node | None
-    distance: int
-    reason: str | None = None
-
-
-@dataclass
-class DemandResult:
-    """Demand on every value, how to cut what is not demanded, and what keeps the rest.
-
-    Attributes:
-        demand: demand on each value; a node that is missing is demanded for nothing.
-        rewrites: of each live call, the ways to cut operands whose elements it does not need.
-        pins: for each demanded value and each root, the way to the nearest root.
-        refusals: for a value, why it is demanded although its elements are not read.
-    """
-
-    demand: dict[Node, Demand] = field(default_factory=dict)
-    rewrites: dict[Node, tuple[Rewrite, ...]] = field(default_factory=dict)
-    pins: dict[Node, Pin] = field(default_factory=dict)
-    refusals: dict[Node, str] = field(default_factory=dict)
-
-    def of(self, node: Node) -> Demand:
-        """Demand on the value of `node`."""
-        return self.demand.get(node, Demand.NONE)
-
-    def is_live(self, node: Node) -> bool:
-        """Whether `node` must run: its elements are demanded, or it is a root."""
-        return node in self.pins
-
-
 def analyze(facts: GraphFacts, kept_writes: frozenset[Node] = frozenset()) -> DemandResult:
-    """Demand on every value of the graph, in one backward walk. `kept_writes` are writes that must stay in any case."""
-    walk = _Walk(facts, ShapeRoots(facts.graph), kept_writes)
-    for node in reversed(facts.graph.nodes):
-        walk.visit(node)
-    return walk.result
+    """Demand on every value of the graph and of those it calls. `kept_writes` are writes that must stay in any case."""
+    return _Analysis(kept_writes).graph(facts, None)
+
+
+class _Analysis:
+    """The walks of one graph and of the graphs nested in it, each made once for each set of wanted results."""
+
+    def __init__(self, kept_writes: frozenset[Node]) -> None:
+        self.kept_writes = kept_writes
+        self.known: dict[tuple[GraphFacts, Wanted | None, bool], DemandResult] = {}
+
+    def graph(self, facts: GraphFacts, wanted: Wanted | None, sizes_hold: bool = True) -> DemandResult:
+        """Demand inside a graph. `wanted` is the demand on its results; None stands for the outermost graph."""
+        key = facts, wanted, sizes_hold
+        if key not in self.known:
+            walk = _Walk(facts, self, wanted, sizes_hold)
+            for node in reversed(facts.graph.nodes):
+                walk.visit(node)
+            self.known[key] = walk.result
+        return self.known[key]
 
 
 class _Walk:
-    def __init__(self, facts: GraphFacts, roots: ShapeRoots, kept_writes: frozenset[Node]) -> None:
+    def __init__(self, facts: GraphFacts, analysis: _Analysis, wanted: Wanted | None, sizes_hold: bool) -> None:
         self.facts = facts
-        self.roots = roots
-        self.kept_writes = kept_writes
+        self.sizes_hold = sizes_hold
+        self.analysis = analysis
+        self.wanted = wanted
+        # A size is re-rooted on inputs, which the outermost graph never loses and a nested one may.
+        self.roots = ShapeRoots(facts.graph if wanted is None else Graph())
         self.result = DemandResult()
         self.readers: dict[Node, Node] = {}
+        self.elements: dict[tuple[Node, int], Demand] = {}
 
     def visit(self, node: Node) -> None:
         if node.op == "output":
-            self._root(node, "is an output of the graph", _all_data(node))
-        elif node.op.startswith("call_"):
+            self._visit_output(node)
+        elif node in self.facts.nodes:
             self._visit_call(node, self.facts[node])
 
+    def _visit_output(self, node: Node) -> None:
+        self.result.pins[node] = Pin(None, 0, "is an output of the graph")
+        results = [value for _, value in leaves(node.args[0])]
+        wanted = self.wanted or (Demand.DATA,) * len(results)
+        uses = [
+            (found, demand) for value, demand in zip(results, wanted, strict=True) for found in operand_nodes(value)
+        ]
+        self._demand_operands(node, Transfer(uses))
+
     def _visit_call(self, node: Node, facts: NodeFacts) -> None:
-        effects = facts.effects
-        if facts.call is not None and facts.contract is not None:
-            self._root(node, self._kernel_reason(facts), contract_transfer(facts.call, facts.contract))
-        elif effects.reason is not None:
-            rule = EFFECT_RULES.get(facts.call.op) if facts.call is not None else None
-            transfer = rule(facts.call, self.roots) if rule is not None and facts.call is not None else _all_data(node)
-            self._root(node, effects.reason, transfer)
-        elif effects.writes:
-            self._visit_write(node, effects.writes)
+        if facts.region is not None:
+            self._visit_region(node, facts, facts.region)
+        elif facts.effects.reason is not None:
+            self._root(node, facts.effects.reason, self._transfer(node, facts))
+        elif facts.effects.writes:
+            self._visit_write(node, facts)
         elif self.result.of(node) is not Demand.NONE:
-            self._demand_operands(node, self._pure_transfer(node, facts.call))
+            self._demand_operands(node, self._transfer(node, facts))
 
-    def _kernel_reason(self, facts: NodeFacts) -> str:
-        escaping = any(self.facts.storage.escapes(node) for node in facts.effects.writes)
-        return (
-            "reads it, and writes storage that outlives the graph" if escaping else "is an opaque kernel that reads it"
-        )
+    def _visit_region(self, node: Node, facts: NodeFacts, region: RegionFacts) -> None:
+        wanted = tuple(self.elements.get((node, index), Demand.NONE) for index in range(len(region.call.results)))
+        found = region_demand(region, wanted, self.analysis.graph)
+        self.result.regions[node] = found
+        if facts.effects.reason is not None:
+            self._root(node, facts.effects.reason, Transfer([]))
+        if not self.result.is_live(node) and not any(wanted):
+            return
+        for control in region.call.controls:
+            self._demand_operands(node, Transfer([(value, Demand.DATA) for value in operand_nodes(control)]))
+        for index, (operand, demand) in enumerate(zip(region.call.operands, found.operands, strict=True)):
+            uses = [(value, demand) for value in operand_nodes(operand.value)]
+            self._demand_operands(node, Transfer(uses, refusal=found.refusals.get(index)))
 
-    def _visit_write(self, node: Node, written: tuple[Node, ...]) -> None:
-        storage = self.facts.storage
+    def _visit_write(self, node: Node, facts: NodeFacts) -> None:
+        storage, written = self.facts.storage, facts.effects.writes
+        transfer = self._transfer(node, facts)
         if any(storage.escapes(target) for target in written):
-            self._root(node, "writes storage that outlives the graph", _all_data(node))
-            return
-        if node in self.kept_writes:
-            self._root(node, "writes storage that the graph still uses", _all_data(node))
-            return
-        reader = next((r for target in written if (r := self.readers.get(storage.find(target)))), None)
-        if reader is not None:
+            self._root(node, "writes storage that outlives the graph", transfer)
+        elif node in self.analysis.kept_writes:
+            self._root(node, "writes storage that the graph still uses", transfer)
+        elif (reader := self._reader(written)) is not None:
             self._pin(node, Pin(reader, self.result.pins[reader].distance + 1))
-            self._demand_operands(node, _all_data(node))
+            self._demand_operands(node, transfer)
+        elif self.result.of(node) is not Demand.NONE:
+            self._demand_operands(node, transfer)
+
+    def _reader(self, written: tuple[Node, ...]) -> Node | None:
+        classes = (self.facts.storage.find(target) for target in written)
+        return next((self.readers[found] for found in classes if found in self.readers), None)
+
+    def _transfer(self, node: Node, facts: NodeFacts) -> Transfer:
+        if facts.call is not None and facts.contract is not None:
+            return contract_transfer(facts.call, facts.contract)
+        if facts.effects.reason is not None:
+            rule = self._rule(EFFECT_RULES, facts.call)
+            return rule(facts.call, self.roots) if rule is not None and facts.call is not None else _all_data(node)
+        return _all_data(node) if facts.effects.writes else self._pure_transfer(node, facts.call)
 
     def _pure_transfer(self, node: Node, call: Call | None) -> Transfer:
-        rule = RULES.get(call.op) if call is not None else None
+        rule = self._rule(RULES, call)
         if rule is None or call is None or (rule is read_metadata and not is_metadata_read(call)):
             return _same_demand(node, self.result.of(node))
         return rule(call, self.roots)
 
+    def _rule(self, table: Mapping[str, Rule], call: Call | None) -> Rule | None:
+        """The rule for `call`. Every rule trusts the sizes that were recorded."""
+        return table.get(call.op) if call is not None and self.sizes_hold else None
+
     def _root(self, node: Node, reason: str, transfer: Transfer) -> None:
         self.result.pins[node] = Pin(None, 0, reason)
+        self.result.roots.append(node)
         self._demand_operands(node, transfer)
 
     def _demand_operands(self, node: Node, transfer: Transfer) -> None:
+        is_live = self.result.is_live(node)
         for operand, demand in transfer.uses:
-            if demand is Demand.DATA and self.result.is_live(node):
+            granted = demand if is_live else min(demand, Demand.SHAPE)
+            self._demand_element(operand, node, granted)
+            if granted is Demand.DATA:
                 self._demand_data(operand, node, transfer.refusal)
-            elif demand > self.result.of(operand):
-                self.result.demand[operand] = Demand.SHAPE if demand is Demand.DATA else demand
-        if transfer.rewrites and self.result.is_live(node):
+            elif granted > self.result.of(operand):
+                self.result.demand[operand] = granted
+        if transfer.rewrites and is_live:
             self.result.rewrites[node] = transfer.rewrites
+
+    def _demand_element(self, operand: Node, user: Node, demand: Demand) -> None:
+        """Notes which results of a call `user` needs; a user that only takes an element out needs none by itself."""
+        element = self.facts.elements.get(operand)
+        if user in self.facts.elements and self.facts.elements[user].call is not user:
+            return
+        call = operand if element is None else element.call
+        region = self.facts.region(call)
+        if region is None:
+            return
+        for leaf in range(len(region.call.results)) if element is None else element.leaves:
+            if demand > self.elements.get((call, leaf), Demand.NONE):
+                self.elements[call, leaf] = demand
+                self.result.takers[call, leaf] = operand
 
     def _demand_data(self, operand: Node, user: Node, refusal: str | None) -> None:
         self.result.demand[operand] = Demand.DATA

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from passes import metadata
-from passes.demand.analysis import DemandResult
 from passes.demand.lattice import Demand
+from passes.demand.result import DemandResult
 from passes.ops.schema import Call
 from passes.sites.finder import Site, SiteSearch
 
@@ -59,8 +59,9 @@ def has_prefix_caching(evidence: Evidence) -> bool | None:
 
 def has_block_layout(evidence: Evidence) -> bool | None:
     """A pool is [blocks, block_size, kv_heads, head_dim], with one more dimension when tiled."""
-    rank = metadata.rank(evidence.search.anchors.nodes[evidence.site.pool.name])
-    return None if rank is None else rank in (4, 5)
+    pool = evidence.site.pool
+    rank = metadata.rank(evidence.search.anchors.nodes[pool.name])
+    return None if rank is None else rank - pool.stacked in (4, 5)
 
 
 def has_block_tkg_attention(evidence: Evidence) -> bool | None:

@@ -58,7 +58,7 @@ class RegionCall:
 
     Attributes:
         node: the call.
-        kind: `call_module`, `invoke_subgraph`, `cond`, `while_loop` or `scan`.
+        kind: `call_module`, `invoke_subgraph`, `cond`, `while_loop`, `scan`, or `marker`, which has no nested graph.
         bodies: the nested graphs. Operand i is bound to placeholder i of each.
         operands: the operands.
         results: paths of the leaves of the call's value. Leaf k is leaf k of every body in `yielding`.
@@ -66,6 +66,7 @@ class RegionCall:
         carries: number of leading operands that leaf i of the body replaces in the next round.
         mapped: indices of operands that are taken apart along their first dimension, one slice a round.
         controls: operands that steer the call itself, such as the predicate of `cond`.
+        fixed: the number of operands and results cannot change.
     """
 
     node: Node
@@ -77,6 +78,7 @@ class RegionCall:
     carries: int = 0
     mapped: range = range(0)
     controls: tuple[Any, ...] = ()
+    fixed: bool = False
 
 
 def bind_region(node: Node, module: GraphModule) -> RegionCall | None:

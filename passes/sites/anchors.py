@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torch.fx import Graph, Node
+from torch.fx import Node
 
 from passes.context import TkgContext
 from passes.contracts import ATTENTION_BLOCK_TKG
 from passes.errors import DeadkvError
-from passes.facts import GraphFacts
+from passes.frames import Frame, walk
 from passes.ops.schema import Call
+from passes.sites.source import Source, anchor_name, trace_back
 
 POOL_NAME = re.compile(r"past_key_values(?:_parameters)?[._](\d+)_?$")
 TABLE_NAME = re.compile(r"block_table_?(_\d+)?$")
@@ -26,11 +27,13 @@ class Pool:
         name: fully qualified name of the parameter, or name of the input.
         layer: layer number, from 0.
         role: "K" or "V".
+        stacked: number of dimensions before the block dimension: 1 if it holds all layers and is scanned over.
     """
 
     name: str
     layer: int
     role: str
+    stacked: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,70 +60,59 @@ class Anchors:
         return tuple(node for name, node in self.nodes.items() if name in self.tables)
 
 
-def find_anchors(facts: GraphFacts, context: TkgContext | None) -> Anchors:
-    """The pools and tables of the graph. Raises DeadkvError if the context names one that the graph does not have."""
-    attention = tuple(_attention_calls(facts))
-    names = _named_nodes(facts.graph)
+def find_anchors(root: Frame, context: TkgContext | None) -> Anchors:
+    """The pools and tables of a graph. Raises DeadkvError if the context names one that the graph does not have."""
+    attention = tuple(_attention_calls(root))
+    names = _named_nodes(root)
     pools, tables = _from_context(context, names), _table_from_context(context, names)
     sources = ["the context"] if pools or tables else []
-    if not pools and (pools := _pools_of_attention(attention, facts)):
+    if not pools and (pools := _pools_of_attention(attention)):
         sources.append("the attention op")
-    if not tables and (tables := _tables_of_attention(attention, facts)):
+    if not tables and (tables := _tables_of_attention(attention)):
         sources.append("the attention op")
     if not pools and (pools := _pools_by_name(names)):
         sources.append("names")
     if not tables and (tables := frozenset(n for n, node in names.items() if _is_table_name(n, node))):
         sources.append("names")
     source = " and ".join(dict.fromkeys(sources)) or "nothing"
-    return Anchors(pools, tables, names, _attention_by_pool(attention, facts), source)
+    return Anchors(pools, tables, names, _attention_by_pool(attention), source)
 
 
-def _named_nodes(graph: Graph) -> dict[str, Node]:
+FramedCall = tuple[Frame, Call]
+
+
+def _named_nodes(root: Frame) -> dict[str, Node]:
+    """Inputs of the graph, and parameters that it or a nested graph reads."""
     names: dict[str, Node] = {}
-    for node in graph.nodes:
-        if node.op in ("placeholder", "get_attr"):
-            names.setdefault(anchor_name(node), node)
+    for node in root.facts.graph.find_nodes(op="placeholder"):
+        names.setdefault(anchor_name(root, node), node)
+    for frame in walk(root):
+        for node in frame.facts.graph.find_nodes(op="get_attr"):
+            names.setdefault(anchor_name(frame, node), node)
     return names
 
 
-def _attention_by_pool(attention: tuple[Call, ...], facts: GraphFacts) -> dict[str, tuple[Call, ...]]:
+def _attention_by_pool(attention: tuple[FramedCall, ...]) -> dict[str, tuple[Call, ...]]:
     readers: dict[str, tuple[Call, ...]] = {}
-    for call in attention:
-        for name in _operand_names(call, ("K_cache", "V_cache"), facts):
-            readers[name] = (*readers.get(name, ()), call)
+    for frame, call in attention:
+        for source in _sources(frame, call, ("K_cache", "V_cache")):
+            readers[source.name] = (*readers.get(source.name, ()), call)
     return readers
 
 
-def _operand_names(call: Call, operands: tuple[str, ...], facts: GraphFacts) -> tuple[str, ...]:
-    origins = (operand_origin(call.bound.get(operand), facts) for operand in operands)
-    return tuple(dict.fromkeys(anchor_name(origin) for origin in origins if origin is not None))
+def _sources(frame: Frame, call: Call, operands: tuple[str, ...]) -> Iterator[Source]:
+    for operand in operands:
+        source = trace_back(frame, call.bound.get(operand))
+        if source is not None:
+            yield source
 
 
-def anchor_name(node: Node) -> str:
-    """The name that `node` refers to: the parameter of a get_attr, the input of a placeholder."""
-    return str(node.target)
-
-
-def operand_origin(value: object, facts: GraphFacts) -> Node | None:
-    """The input or parameter that an operand comes from, through detach, alias, casts and views, or None."""
-    node = value
-    while isinstance(node, Node) and node.op not in ("placeholder", "get_attr"):
-        call = facts.call(node)
-        node = call.bound.get("self") if call is not None and call.base_name in _SAME_TENSOR else None
-    return node if isinstance(node, Node) else None
-
-
-_SAME_TENSOR = frozenset(
-    "detach alias to _to_copy contiguous clone view reshape _unsafe_view squeeze unsqueeze flatten unflatten "
-    "lift_fresh lift_fresh_copy".split()
-)
-
-
-def _attention_calls(facts: GraphFacts) -> Iterator[Call]:
-    for node in facts.nodes:
-        call = facts.call(node)
-        if call is not None and call.base_name == ATTENTION_BLOCK_TKG:
-            yield call
+def _attention_calls(root: Frame) -> Iterator[FramedCall]:
+    for frame in walk(root):
+        for node in frame.facts.nodes:
+            call = frame.facts.call(node)
+            if call is not None and call.base_name == ATTENTION_BLOCK_TKG:
+                yield frame, call
 
 
 def _from_context(context: TkgContext | None, names: Mapping[str, Node]) -> dict[str, Pool]:
@@ -142,14 +134,14 @@ def _require(wanted: tuple[str, ...], names: Mapping[str, Node], what: str) -> N
         )
 
 
-def _pools_of_attention(attention: tuple[Call, ...], facts: GraphFacts) -> dict[str, Pool]:
+def _pools_of_attention(attention: tuple[FramedCall, ...]) -> dict[str, Pool]:
     pools: dict[str, Pool] = {}
-    for layer, call in enumerate(attention):
+    for layer, (frame, call) in enumerate(attention):
         for role, operand in (("K", "K_cache"), ("V", "V_cache")):
-            origin = operand_origin(call.bound.get(operand), facts)
-            if origin is not None:
-                name = anchor_name(origin)
-                pools.setdefault(name, Pool(name, _layer_by_name(name, layer), role))
+            source = trace_back(frame, call.bound.get(operand))
+            if source is not None:
+                layer_of = _layer_by_name(source.name, layer)
+                pools.setdefault(source.name, Pool(source.name, layer_of, role, source.slices))
     return pools
 
 
@@ -158,8 +150,8 @@ def _layer_by_name(name: str, otherwise: int) -> int:
     return int(found.group(1)) // 2 if found else otherwise
 
 
-def _tables_of_attention(attention: tuple[Call, ...], facts: GraphFacts) -> frozenset[str]:
-    return frozenset(name for call in attention for name in _operand_names(call, ("active_blocks_table",), facts))
+def _tables_of_attention(attention: tuple[FramedCall, ...]) -> frozenset[str]:
+    return frozenset(s.name for frame, call in attention for s in _sources(frame, call, ("active_blocks_table",)))
 
 
 def _pools_by_name(names: Mapping[str, Node]) -> dict[str, Pool]:

@@ -11,7 +11,7 @@ change before or after it is a site.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch.fx import Node
@@ -19,10 +19,11 @@ from torch.fx import Node
 from passes import metadata
 from passes.context import TkgContext
 from passes.facts import GraphFacts
+from passes.frames import Frame, walk
 from passes.ops.schema import Call
 from passes.sites.anchors import Anchors, Pool, find_anchors
 from passes.sites.gathers import gather_operands
-from passes.sites.origin import NOTHING, Origin, origins
+from passes.sites.origin import NOTHING, Origins, origins
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Site:
     """One materialization of one pool.
 
     Attributes:
+        frame: the entry of the graph that it is in.
         pool: the pool it reads.
         gather: the gather.
         source: what it gathers from: the pool, or a view or cast of it.
@@ -40,6 +42,7 @@ class Site:
             symbolic or was not recorded.
     """
 
+    frame: Frame
     pool: Pool
     gather: Node
     source: Node
@@ -58,14 +61,22 @@ class SiteSearch:
     explanation: str
 
 
-def find_sites(facts: GraphFacts, context: TkgContext | None = None) -> SiteSearch:
+def find_sites(root: Frame, context: TkgContext | None = None) -> SiteSearch:
     """All sites, in one forward walk. Raises DeadkvError if the context names an input that the graph does not have."""
-    anchors = find_anchors(facts, context)
+    anchors = find_anchors(root, context)
     if not anchors.pools or not anchors.tables:
         return SiteSearch((), anchors, _missing_anchor(anchors))
-    found = origins(facts, anchors)
-    sites = tuple(site for node in facts.nodes if (site := _site(node, facts, found)) is not None)
+    sites = tuple(_sites(root, anchors))
     return SiteSearch(sites, anchors, "" if sites else "no pool is gathered by the block table")
+
+
+def _sites(root: Frame, anchors: Anchors) -> Iterator[Site]:
+    known: dict[Frame | None, Origins] = {None: {}}
+    for frame in walk(root):
+        known[frame] = origins(frame, anchors, known[frame.parent])
+        for node in frame.facts.nodes:
+            if (site := _site(node, frame, known[frame])) is not None:
+                yield site
 
 
 def _missing_anchor(anchors: Anchors) -> str:
@@ -76,16 +87,19 @@ def _missing_anchor(anchors: Anchors) -> str:
     )
 
 
-def _site(node: Node, facts: GraphFacts, found: Mapping[Node, Origin]) -> Site | None:
-    call = facts.call(node)
+def _site(node: Node, frame: Frame, found: Origins) -> Site | None:
+    call = frame.facts.call(node)
     operands = None if call is None else gather_operands(call)
     if operands is None:
         return None
-    source, index = (found.get(operand, NOTHING) for operand in operands)
-    if source.pool is None or not index.table:
+    source, index, dim = operands
+    origin = found.get(source, NOTHING)
+    if origin.pool is None or origin.block_dim != dim or not found.get(index, NOTHING).table:
         return None
-    chain = _layout_chain(node, facts)
-    return Site(source.pool, node, *operands, chain, source.converted, _bytes_moved(chain, facts))
+    chain = _layout_chain(node, frame.facts)
+    moved, rounds = _bytes_moved(chain, frame.facts), frame.rounds()
+    total = None if moved is None or rounds is None else moved * rounds
+    return Site(frame, origin.pool, node, source, index, chain, origin.converted, total)
 
 
 def _layout_chain(gather: Node, facts: GraphFacts) -> tuple[Node, ...]:

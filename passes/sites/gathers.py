@@ -10,39 +10,42 @@ from torch.fx import Node
 from passes.ops.names import GETITEM
 from passes.ops.schema import Call
 
-Operands = tuple[Node, Node]
-"""The gathered tensor and the index."""
+Operands = tuple[Node, Node, int]
+"""The gathered tensor, the index and the dimension that is gathered along."""
 
 
 def gather_operands(call: Call) -> Operands | None:
-    """The tensor and the index of a call that gathers along dimension 0, or None if `call` is no such gather."""
+    """The tensor, index and dimension of a call that gathers along one dimension, or None if `call` is no gather."""
     spelling = _GATHERS.get(call.op)
     return None if spelling is None else spelling(call.bound)
 
 
 def _along_dim(bound: Mapping[str, Any]) -> Operands | None:
     index = bound.get("index", bound.get("indices"))
-    return _pair(bound.get("self"), index) if bound.get("dim") == 0 else None
+    dim = bound.get("dim")
+    return _operands(bound.get("self"), index, dim) if isinstance(dim, int) and dim >= 0 else None
 
 
 def _advanced(bound: Mapping[str, Any]) -> Operands | None:
-    return _pair(bound.get("self"), _leading_index(bound.get("indices", bound.get("index"))))
+    given = bound.get("indices", bound.get("index"))
+    items = list(given) if isinstance(given, (list, tuple)) else [given]
+    indexed = [dim for dim, item in enumerate(items) if not _takes_all(item)]
+    if len(indexed) != 1 or any(item is Ellipsis for item in items[: indexed[0]]):
+        return None
+    return _operands(bound.get("self"), items[indexed[0]], indexed[0])
 
 
-def _leading_index(index: Any) -> Any:
-    """The index of dimension 0 if no other dimension is indexed: `[i]`, `[i, None]`, `x[i]`, `x[i, :, ...]`."""
-    if not isinstance(index, (list, tuple)):
-        return index
-    rest = all(item is None or item is Ellipsis or item == slice(None) for item in index[1:])
-    return index[0] if index and rest else None
+def _takes_all(item: Any) -> bool:
+    """Whether an index leaves its dimension as it is: `None` in aten's lists, `:` and `...` in Python's."""
+    return item is None or item is Ellipsis or item == slice(None)
 
 
 def _lookup(bound: Mapping[str, Any]) -> Operands | None:
-    return _pair(bound.get("weight"), bound.get("indices"))
+    return _operands(bound.get("weight"), bound.get("indices"), 0)
 
 
-def _pair(source: Any, index: Any) -> Operands | None:
-    return (source, index) if isinstance(source, Node) and isinstance(index, Node) else None
+def _operands(source: Any, index: Any, dim: int) -> Operands | None:
+    return (source, index, dim) if isinstance(source, Node) and isinstance(index, Node) else None
 
 
 _GATHERS: Mapping[str, Callable[[Mapping[str, Any]], Operands | None]] = {
