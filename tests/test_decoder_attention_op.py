@@ -60,8 +60,16 @@ def make_operands(q_heads: int = 4, kv_heads: int = 2, tokens: int = 1, **change
         "softmax_scale": 0.3,
         "k_prior": normal(BATCH, kv_heads, CONTEXT, HEAD_DIM),
         "v_prior": normal(BATCH, kv_heads, CONTEXT, HEAD_DIM),
+        "k_scale": None,
+        "v_scale": None,
     }
-    return operands | changes
+    operands |= changes
+    return operands | {name: operands[name].to(torch.float8_e4m3fn) for name in quantized_caches(operands)}
+
+
+def quantized_caches(operands: Operands) -> list[str]:
+    """Which caches are float8: those that have a scale."""
+    return [cache for cache, scale in (("K_cache", "k_scale"), ("V_cache", "v_scale")) if operands[scale] is not None]
 
 
 def mask(q_heads: int, tokens: int) -> Tensor:
@@ -132,7 +140,9 @@ def cached(
     block = int(op.active_blocks_table[b, c // BLOCK_LEN])
     if block < 0:
         return None
-    return op.K_cache[block, c % BLOCK_LEN, kv], op.V_cache[block, c % BLOCK_LEN, kv]
+    stored = op.K_cache[block, c % BLOCK_LEN, kv].float(), op.V_cache[block, c % BLOCK_LEN, kv].float()
+    scales = [1.0 if scale is None else float(scale) for scale in (op.k_scale, op.v_scale)]
+    return stored[0] / scales[0], stored[1] / scales[1]
 
 
 FLAT: Operands = {"active_blocks_table": None}
@@ -143,10 +153,13 @@ BARE: Operands = {
     "bias_out": None,
     "softmax_scale": None,
 }
+FLOAT8: Operands = {"k_scale": torch.tensor([[16.0]]), "v_scale": torch.tensor([[3.0]])}
 ALL_SEEN: Operands = {"attention_mask": torch.ones(CONTEXT, BATCH, 4, 1, dtype=torch.bool)}
 
 
-@pytest.mark.parametrize("changes", [{}, FLAT, BARE, ALL_SEEN], ids=["block", "flat", "bare", "mask-over-no-block"])
+@pytest.mark.parametrize(
+    "changes", [{}, FLAT, BARE, FLOAT8, ALL_SEEN], ids=["block", "flat", "bare", "float8", "mask-over-no-block"]
+)
 @pytest.mark.parametrize("q_heads, kv_heads, tokens", [(4, 2, 1), (4, 1, 1), (4, 4, 1), (4, 2, 2)])
 def test_values(changes: Operands, q_heads: int, kv_heads: int, tokens: int) -> None:
     if "attention_mask" in changes and tokens > 1:
@@ -196,15 +209,28 @@ def test_cache_update_writes_the_new_tokens_and_nothing_else(tokens: int) -> Non
 
 @pytest.mark.parametrize("skipped", [[], [0], [1, 2], [0, 1, 2]])
 @pytest.mark.parametrize("update", [True, False])
-def test_functional_update_equals_the_in_place_one(skipped: list[int], update: bool) -> None:
-    operands = make_operands(update_cache=update)
+@pytest.mark.parametrize("dtypes", [{}, FLOAT8], ids=["float32", "float8"])
+def test_functional_update_equals_the_in_place_one(skipped: list[int], update: bool, dtypes: Operands) -> None:
+    operands = make_operands(update_cache=update, **dtypes)
     operands["kv_cache_update_idx"][0] = 0
     operands["kv_cache_update_idx"][skipped] = -1
     before = operands["K_cache"].clone()
     functional = attention_block_tkg_cache_update_reference(**operands)
-    assert torch.equal(operands["K_cache"], before)
+    assert torch.equal(operands["K_cache"].float(), before.float())
     for actual, wanted in zip(functional, run_update(operands), strict=True):
-        assert torch.equal(actual, wanted)
+        assert actual.dtype == wanted.dtype
+        assert torch.equal(actual.float(), wanted.float())
+
+
+def test_float8_update_stores_the_scaled_rows_saturated() -> None:
+    operands = make_operands(update_cache=True, k_scale=torch.tensor([[1e4]]), v_scale=torch.tensor([[3.0]]))
+    _, k_new, v_new = ATTEND(**operands | {"update_cache": False})
+    _, k_cache, v_cache = run_update(operands)
+    block, offset = (int(part) for part in divmod(int(operands["kv_cache_update_idx"][0]), BLOCK_LEN))
+    assert torch.equal(
+        k_cache[block, offset].float(), (k_new[:, 0, :, 0].t() * 1e4).clamp(-448, 448).to(torch.float8_e4m3fn).float()
+    )
+    assert torch.equal(v_cache[block, offset].float(), (v_new[0, :, 0] * 3.0).to(torch.float8_e4m3fn).float())
 
 
 def test_the_op_is_its_reference() -> None:
@@ -220,6 +246,10 @@ MODES: dict[str, Operands] = {
     "block-update": {"update_cache": True},
     "flat-update": FLAT | {"update_cache": True},
     "no-biases": {"bias_qkv": None, "bias_out": None},
+    "float8": FLOAT8,
+    "float8-update": FLOAT8 | {"update_cache": True},
+    "float8-flat": FLOAT8 | FLAT,
+    "float8-flat-update": FLOAT8 | FLAT | {"update_cache": True},
 }
 TENSORS = [field.name for field in fields(AttentionOperands) if "Tensor" in str(field.type)]
 
@@ -228,12 +258,12 @@ def results(operands: Operands) -> tuple[Tensor, ...]:
     """Outputs, and the rows the op writes: what was in the pools before is memory, not a result of the op."""
     if not operands["update_cache"]:
         return ATTEND(**operands)
-    out, k_cache, v_cache = run_update(operands)
-    written = [
-        (cache != before) & ~(cache.isnan() & before.isnan())
-        for cache, before in ((k_cache, operands["K_cache"]), (v_cache, operands["V_cache"]))
+    out, *caches = run_update(operands)
+    pairs = [
+        (cache.float(), operands[name].float()) for cache, name in zip(caches, ("K_cache", "V_cache"), strict=True)
     ]
-    return out, *(cache.where(mask, 0.0) for cache, mask in zip((k_cache, v_cache), written, strict=True))
+    written = [(cache != before) & ~(cache.isnan() & before.isnan()) for cache, before in pairs]
+    return out, *(cache.where(mask, 0.0) for (cache, _), mask in zip(pairs, written, strict=True))
 
 
 def poisoned(value: Tensor) -> Tensor:
@@ -247,7 +277,7 @@ def perturbed(name: str, value: Tensor) -> Tensor:
         return value.roll(2, dims=0)
     if name == "active_blocks_table":
         return value.flip(0)
-    return value + 1
+    return (value.float() + 1).to(value.dtype) if value.is_floating_point() else value + 1
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -300,6 +330,13 @@ def test_schema_is_the_operand_list(overload: torch._ops.OpOverload) -> None:
 def test_registration(overload: torch._ops.OpOverload, changes: Operands) -> None:
     operands = make_operands(tokens=2, **changes, update_cache=overload is UPDATE)
     torch.library.opcheck(overload, tuple(operands.values()))
+
+
+@pytest.mark.parametrize("overload", [ATTEND, UPDATE], ids=["default", "cache_update"])
+def test_registration_with_float8_caches(overload: torch._ops.OpOverload) -> None:
+    operands = make_operands(tokens=2, **FLOAT8, update_cache=overload is UPDATE)
+    checks = ("test_autograd_registration", "test_faketensor")  # opcheck cannot compare float8 tensors by value
+    torch.library.opcheck(overload, tuple(operands.values()), test_utils=checks)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_every_variant_of_every_preset_runs_on_meta(preset: str, variant: str) -
     logits, *caches = decoder(*decoder.example_inputs())
     assert logits.is_meta
     assert logits.dtype == torch.float32
-    assert logits.shape == (2, 1, decoder.config.vocab_size)
+    assert logits.shape == (2, decoder.variant.active_tokens, decoder.config.vocab_size)
     assert [(c.shape, c.dtype) for c in caches] == [(p.shape, p.dtype) for p in decoder.aliases()]
 
 
@@ -61,9 +61,14 @@ CTE_SHAPES = TKG_SHAPES | {
     "active_block_table": (1,),
     "num_queries": (3, 1),
 }
+CTE_PREFIX_SHAPES = CTE_SHAPES | {"active_block_table": (3, 8), "computed_context_lens": (3, 1)}
 SHAPES = dict.fromkeys(VARIANTS, TKG_SHAPES) | {
     "cte": CTE_SHAPES,
-    "cte-prefix": CTE_SHAPES | {"active_block_table": (3, 8), "computed_context_lens": (3, 1)},
+    "cte-prefix": CTE_PREFIX_SHAPES,
+    "chunked-prefill": CTE_PREFIX_SHAPES,
+    "seq-id-mask": TKG_SHAPES | {"seq_ids": (3,)},
+    "speculation": TKG_SHAPES | dict.fromkeys(("input_ids", "position_ids", "slot_mapping"), (3, 4)),
+    "flat-cache": TKG_SHAPES | {"active_block_table": (1,)},
 }
 
 
@@ -131,7 +136,19 @@ def test_impossible_dimensions_are_refused(change: dict[str, int], message: str)
         ({"block_tkg": False, "source_edit": True}, "model variant: source_edit needs block_tkg"),
         ({"block_tkg": False, "kernel_updates_cache": True}, "kernel_updates_cache needs block_tkg"),
         ({"phase": "cte"}, "block_tkg needs token_generation"),
-        ({"block_tkg": False, "prefix": False}, "token_generation needs prefix"),
+        ({"block_tkg": False, "prefix": False}, "token_generation needs prefix or flat_layout"),
+        ({"seq_ids_mask": True}, "seq_ids_mask needs kernel_updates_cache"),
+        ({"block_tkg": False, "opaque_past": True}, "opaque_past needs block_tkg"),
+        ({"layout": "tiled"}, "block_tkg needs block_layout or flat_layout"),
+        ({"layout": "flat"}, "flat_layout excludes prefix"),
+        ({"layout": "flat", "prefix": False, "kernel_updates_cache": True}, "kernel_updates_cache needs block_layout"),
+        ({"layout": "flat", "prefix": False, "source_edit": True}, "source_edit needs prefix"),
+        ({"layout": "tiled", "block_tkg": False, "quantized_cache": True}, "quantized_cache needs block_layout"),
+        ({"phase": "cte", "block_tkg": False, "active_tokens": 2}, "speculation needs token_generation"),
+        ({"active_tokens": 9}, "active_tokens is 1 to 8, not 9"),
+        ({"active_tokens": 0}, "active_tokens is 1 to 8, not 0"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1, not 0"),
+        ({"full_attention_every": 2}, "full_attention_every needs sliding_window"),
     ],
 )
 def test_contradictory_flags_are_refused(flags: dict[str, object], message: str) -> None:

@@ -17,7 +17,7 @@ from tracing.decoder.attention_reference import (
     AttentionOperands,
     attention_block_tkg_reference,
     needed_operand,
-    token_rows,
+    stored_rows,
 )
 
 _NAME = "deadkv::attention_block_tkg"
@@ -29,7 +29,8 @@ _OPERANDS = (
     "Tensor? rmsnorm_QK_pre_rope_W_Q, Tensor? rmsnorm_QK_pre_rope_W_K, Tensor cos, Tensor sin, "
     "Tensor? active_blocks_table, Tensor{k} K_cache, Tensor{v} V_cache, Tensor attention_mask, "
     "bool update_cache, Tensor? kv_cache_update_idx, Tensor W_out, Tensor? bias_out, "
-    "float? softmax_scale=None, Tensor? k_prior=None, Tensor? v_prior=None)"
+    "float? softmax_scale=None, Tensor? k_prior=None, Tensor? v_prior=None, "
+    "Tensor? k_scale=None, Tensor? v_scale=None)"
 )
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 
@@ -60,8 +61,8 @@ def _attend_and_update(*args: Any, **kwargs: Any) -> Tensor:
     x_out, k_tkg, v_tkg = attention_block_tkg_reference(**vars(op))
     if op.update_cache:
         slots = needed_operand(op.kv_cache_update_idx, "kv_cache_update_idx").reshape(-1)
-        _store(op.K_cache, slots, token_rows(k_tkg.permute(1, 2, 3, 0)))
-        _store(op.V_cache, slots, token_rows(v_tkg))
+        _store(op.K_cache, slots, stored_rows(op.K_cache, k_tkg.permute(1, 2, 3, 0), op.k_scale))
+        _store(op.V_cache, slots, stored_rows(op.V_cache, v_tkg, op.v_scale))
     return x_out
 
 
@@ -81,8 +82,8 @@ def _dense(tensor: Tensor) -> Tensor:
 
 def _store(pool: Tensor, slots: Tensor, rows: Tensor) -> None:
     written = slots >= 0
-    flat = pool.view(-1, rows.shape[1])
-    flat.index_copy_(0, slots[written].to(torch.int64), rows[written].to(pool.dtype))
+    flat = pool.view(rows.dtype).view(-1, rows.shape[1])
+    flat.index_copy_(0, slots[written].to(torch.int64), rows[written])
 
 
 torch.library.impl(_NAME, "default", _attend)
@@ -103,6 +104,10 @@ def _block_mode(bound: Bound) -> bool:
 
 def _flat_mode(bound: Bound) -> bool:
     return bound["active_blocks_table"] is None
+
+
+def _block_mode_or_update(bound: Bound) -> bool:
+    return _block_mode(bound) or bool(bound["update_cache"])
 
 
 def _when(flag: str) -> Callable[[Bound], bool]:
@@ -128,6 +133,8 @@ _READ_WHEN: Mapping[str, Callable[[Bound], bool]] = MappingProxyType(
         "bias_out": _always,
         "k_prior": _flat_mode,
         "v_prior": _flat_mode,
+        "k_scale": _block_mode_or_update,
+        "v_scale": _block_mode_or_update,
     }
 )
 

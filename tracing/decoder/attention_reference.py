@@ -2,7 +2,7 @@
 
 Operand names and layouts are those of the NKI kernel `attention_block_tkg` (nki-library,
 experimental/transformer/attention_block_tkg.py), in a subset: contiguous rotary halves, no post-rope norm, no
-sink, no quantization, output projection always on. The kernel serves one KV head a core; this op serves any
+sink, no quantized weights, output projection always on. The kernel serves one KV head a core; this op serves any
 number, so that `K_tkg` and `V_tkg` have a head dimension. With one head they hold the kernel's values in the
 kernel's order.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tracing.decoder.functional import grouped_query_attention, rms_norm, rotate, split_qkv
+from tracing.decoder.quantization import dequantize, quantize, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class AttentionOperands:
     kv_cache_update_idx: `[B, S_tkg]` integer flat slots (block * block_len + offset), -1 to skip.
     W_out: `[q_heads * d, H]`. bias_out: `[H]`. softmax_scale: `d ** -0.5` when None.
     k_prior, v_prior: `[B, kv_heads, S_ctx, d]` (BHSD), read in flat mode only.
+    k_scale, v_scale: `[1, 1]` float32, given where the caches are float8: they hold the values times these.
     """
 
     X: Tensor
@@ -59,6 +61,8 @@ class AttentionOperands:
     softmax_scale: float | None = None
     k_prior: Tensor | None = None
     v_prior: Tensor | None = None
+    k_scale: Tensor | None = None
+    v_scale: Tensor | None = None
 
     @property
     def head_dim(self) -> int:
@@ -111,8 +115,8 @@ def attention_block_tkg_cache_update_reference(**operands: Any) -> tuple[Tensor,
     slots = needed_operand(op.kv_cache_update_idx, "kv_cache_update_idx").reshape(-1)
     return (
         x_out,
-        _write(op.K_cache, slots, token_rows(k_tkg.permute(1, 2, 3, 0))),
-        _write(op.V_cache, slots, token_rows(v_tkg)),
+        _write(op.K_cache, slots, stored_rows(op.K_cache, k_tkg.permute(1, 2, 3, 0), op.k_scale)),
+        _write(op.V_cache, slots, stored_rows(op.V_cache, v_tkg, op.v_scale)),
     )
 
 
@@ -122,12 +126,20 @@ def token_rows(bhsd: Tensor) -> Tensor:
     return bhsd.permute(0, 2, 1, 3).reshape(batch * tokens, heads * head_dim)
 
 
+def stored_rows(pool: Tensor, bhsd: Tensor, scale: Tensor | None) -> Tensor:
+    """One row a token, `[B * S, heads * d]`, as `pool` stores it; for a float8 pool the bytes."""
+    if scale is None:
+        return token_rows(bhsd).to(pool.dtype)
+    return raw_bytes(quantize(token_rows(bhsd), scale))
+
+
 def _write(pool: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
-    flat = pool.reshape(-1, rows.shape[1])
+    flat = (pool if pool.dtype == rows.dtype else pool.view(rows.dtype)).reshape(-1, rows.shape[1])
     last = flat.shape[0] - 1
     kept = (slots < 0).unsqueeze(-1)
     target = slots.masked_fill(slots < 0, last).to(torch.int64).unsqueeze(-1).expand_as(rows)
-    return flat.scatter(0, target, torch.where(kept, flat[last:], rows.to(pool.dtype))).reshape(pool.shape)
+    written = flat.scatter(0, target, torch.where(kept, flat[last:], rows)).reshape(pool.shape)
+    return written if written.dtype == pool.dtype else written.view(pool.dtype)
 
 
 def _project(op: AttentionOperands) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,12 +166,15 @@ def _prior(op: AttentionOperands) -> tuple[Tensor, Tensor, Tensor]:
     present = (table >= 0).unsqueeze(-1).expand(-1, -1, op.K_cache.shape[1]).flatten(1)[:, : op.prior_tokens]
     seen, active = torch.split(mask, [op.prior_tokens, op.X.shape[1]], dim=-1)
     mask = torch.cat([seen & present[:, None, None], active], dim=-1)
-    k_prior, v_prior = (_gather(cache, table, present) for cache in (op.K_cache, op.V_cache))
+    k_prior = _gather(op.K_cache, table, present, op.k_scale, op.X.dtype)
+    v_prior = _gather(op.V_cache, table, present, op.v_scale, op.X.dtype)
     return k_prior, v_prior, mask
 
 
-def _gather(cache: Tensor, table: Tensor, present: Tensor) -> Tensor:
+def _gather(cache: Tensor, table: Tensor, present: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     blocks = cache.index_select(0, table.clamp(min=0).reshape(-1))
+    if scale is not None:
+        blocks = dequantize(blocks, scale, dtype)
     prior = blocks.reshape(table.shape[0], -1, *cache.shape[2:])[:, : present.shape[1]]
     return prior.masked_fill(~present[:, :, None, None], 0).permute(0, 2, 1, 3)
 

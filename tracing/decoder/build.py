@@ -7,6 +7,7 @@ import torch
 from passes.errors import DeadkvError
 from tracing.decoder.config import DecoderConfig, resolve_preset
 from tracing.decoder.model import Decoder
+from tracing.decoder.seq_ids import SeqIdsDecoder
 from tracing.decoder.variants import Variant, resolve_variant
 
 
@@ -38,8 +39,12 @@ def build_decoder(
     flags = resolve_variant(variant)
     _check_sizes(config, batch, bucket)
     with torch.device("meta"):
-        decoder = Decoder(config, flags, batch, bucket).eval().requires_grad_(False)
+        decoder = _decoder_type(flags)(config, flags, batch, bucket).eval().requires_grad_(False)
     return _allocated(decoder, device)
+
+
+def _decoder_type(variant: Variant) -> type[Decoder]:
+    return SeqIdsDecoder if variant.seq_ids_mask else Decoder
 
 
 def _check_sizes(config: DecoderConfig, batch: int, bucket: int) -> None:
@@ -60,4 +65,5 @@ def _allocated(decoder: Decoder, device: str) -> Decoder:
     for parameter in decoder.parameters():
         parameter.zero_()
     decoder.rotary_emb.reset_buffers()
+    decoder.kv_mgr.reset_constants()
     return decoder

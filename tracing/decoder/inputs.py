@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def input_shapes(variant: Variant, batch: int, bucket: int, block_size: int) -> dict[str, tuple[int, ...]]:
     """Shape of each input of a variant, in the order of `Decoder.forward`'s arguments."""
-    tokens = (batch, 1 if variant.token_generation else bucket)
+    tokens = (batch, variant.active_tokens if variant.token_generation else bucket)
     shapes: dict[str, tuple[int, ...]] = {
         "input_ids": tokens,
         "attention_mask": (batch, bucket),
@@ -21,6 +21,8 @@ def input_shapes(variant: Variant, batch: int, bucket: int, block_size: int) -> 
         "slot_mapping": tokens,
         "active_block_table": (batch, bucket // block_size) if variant.prefix else (1,),
     }
+    if variant.seq_ids_mask:
+        shapes["seq_ids"] = (batch,)
     if not variant.token_generation:
         shapes["num_queries"] = (batch, 1)
         if variant.prefix:
@@ -38,21 +40,22 @@ def random_inputs(decoder: "Decoder", seed: int, *, padded: bool) -> tuple[Tenso
     variant, batch, bucket = decoder.variant, decoder.batch, decoder.bucket
     block_size = decoder.config.block_size
     generator = torch.Generator().manual_seed(seed)
-    blocks = torch.randperm(batch * bucket // block_size, generator=generator).reshape(batch, -1)
-    limit = bucket - block_size if padded and bucket > block_size else bucket
+    blocks = _blocks(variant, batch * bucket // block_size, generator).reshape(batch, -1)
+    limit = bucket - block_size if padded and bucket - block_size >= variant.active_tokens else bucket
     context, queries = _lengths(variant, batch, limit, block_size, generator)
-    tokens = torch.arange(1 if variant.token_generation else bucket)
+    tokens = torch.arange(variant.active_tokens if variant.token_generation else bucket)
     positions = context + tokens
     used = (context + queries + block_size - 1) // block_size
     table = blocks.where(torch.arange(blocks.shape[1]) < used, variant.table_padding) if padded else blocks
     values = {
         "input_ids": torch.randint(decoder.config.vocab_size, positions.shape, generator=generator),
-        "attention_mask": torch.arange(bucket) < (context if variant.prefix else queries),
+        "attention_mask": torch.arange(bucket) < (context if variant.reads_cache else queries),
         "position_ids": positions,
         "slot_mapping": _slots(blocks, positions, block_size).where(tokens < queries, -1),
         "active_block_table": table if variant.prefix else torch.zeros(1),
         "num_queries": queries,
         "computed_context_lens": context,
+        "seq_ids": torch.arange(batch),
     }
     return tuple(values[name].to(torch.int32) for name in decoder.input_names)
 
@@ -65,13 +68,19 @@ def random_caches(decoder: "Decoder", seed: int) -> None:
         pool.copy_(torch.randn(pool.shape, generator=generator))
 
 
+def _blocks(variant: Variant, count: int, generator: torch.Generator) -> Tensor:
+    """All blocks in the order in which sequences own them: any order, except in a contiguous cache."""
+    return torch.arange(count) if variant.flat_layout else torch.randperm(count, generator=generator)
+
+
 def _lengths(
     variant: Variant, batch: int, limit: int, block_size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Cached and new tokens of each sequence, `[B, 1]` each, at most `limit` together."""
     if variant.token_generation:
-        context = torch.randint(min(1, limit - 1), limit, (batch, 1), generator=generator)
-        return context, torch.ones_like(context)
+        longest = limit - variant.active_tokens
+        context = torch.randint(min(1, longest), longest + 1, (batch, 1), generator=generator)
+        return context, torch.full_like(context, variant.active_tokens)
     blocks = torch.randint(limit // block_size, (batch, 1), generator=generator)
     context = blocks * block_size if variant.prefix else torch.zeros_like(blocks)
     fraction = torch.rand(batch, 1, generator=generator)

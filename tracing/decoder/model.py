@@ -4,49 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from passes.errors import DeadkvError
-from tracing.decoder.attention import (
-    Attention,
-    BlockTkgAttention,
-    CacheUpdatingBlockTkgAttention,
-    TorchAttention,
-)
 from tracing.decoder.config import DecoderConfig
+from tracing.decoder.forward_inputs import DecoderInputs, needed
 from tracing.decoder.inputs import input_shapes
-from tracing.decoder.kv_cache import BlockKVCacheManager, KeyValue, LayerCache
+from tracing.decoder.kv_cache import KeyValue
+from tracing.decoder.kv_managers import cache_manager
+from tracing.decoder.layer import DecoderLayer, linear
 from tracing.decoder.norm import RMSNorm
 from tracing.decoder.rope import RotaryEmbedding
-from tracing.decoder.step import DecoderInputs, Step, needed, prepare_step
+from tracing.decoder.step import Step, prepare_step
 from tracing.decoder.variants import Variant
-
-
-class MLP(nn.Module):
-    """SwiGLU feed-forward (Shazeer, arXiv:2002.05202)."""
-
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.gate_proj = _linear(config.hidden_size, config.intermediate_size, config)
-        self.up_proj = _linear(config.hidden_size, config.intermediate_size, config)
-        self.down_proj = _linear(config.intermediate_size, config.hidden_size, config)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
-        return gated
-
-
-class DecoderLayer(nn.Module):
-    """Attention and MLP, each after a norm and added to the residual."""
-
-    def __init__(self, config: DecoderConfig, attention: type[Attention]) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config)
-        self.self_attn = attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config)
-        self.mlp = MLP(config)
-
-    def forward(self, hidden: Tensor, step: Step, cache: LayerCache) -> tuple[Tensor, KeyValue | None]:
-        attended, new_key_value = self.self_attn(hidden, self.input_layernorm, step, cache)
-        hidden = hidden + attended
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), new_key_value
 
 
 class Decoder(nn.Module):
@@ -58,13 +25,12 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, variant: Variant, batch: int, bucket: int) -> None:
         super().__init__()
         self.config, self.variant, self.batch, self.bucket = config, variant, batch, bucket
-        attention = _attention(variant)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, dtype=config.dtype)
         self.rotary_emb = RotaryEmbedding(config)
-        self.layers = nn.ModuleList(DecoderLayer(config, attention) for _ in range(config.layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, variant, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.hidden_size, config)
-        self.lm_head = None if config.tied_embeddings else _linear(config.hidden_size, config.vocab_size, config)
-        self.kv_mgr = BlockKVCacheManager(config, num_blocks=batch * bucket // config.block_size)
+        self.lm_head = None if config.tied_embeddings else linear(config.hidden_size, config.vocab_size, config)
+        self.kv_mgr = cache_manager(config, variant, batch, bucket)
 
     def forward(
         self,
@@ -76,9 +42,10 @@ class Decoder(nn.Module):
         num_queries: Tensor | None = None,
         computed_context_lens: Tensor | None = None,
     ) -> list[Tensor]:
-        """The logits of each sequence's last token, `[B, 1, vocab]` float32, then the updated pools K0, V0, K1, ...
+        """Logits float32, then the updated pools K0, V0, K1, ...
 
-        All inputs are int32. S is 1 for token generation and the bucket for context encoding.
+        The logits are `[B, S, vocab]` for token generation, else those of each sequence's last token, `[B, 1, vocab]`.
+        All inputs are int32. S is `variant.active_tokens` for token generation and the bucket for context encoding.
         input_ids, position_ids: `[B, S]`.
         slot_mapping: `[B, S]` flat pool slots, -1 for a token that is not stored.
         attention_mask: `[B, bucket]`, 1 for each cached token; without prefix, for each real prompt token.
@@ -95,9 +62,13 @@ class Decoder(nn.Module):
             num_queries,
             computed_context_lens,
         )
-        caches = self._layer_caches(active_block_table)
-        step = prepare_step(self.config, self.variant, inputs, *self.rotary_emb(position_ids))
-        hidden: Tensor = self.embed_tokens(input_ids)
+        return self.decode(inputs)
+
+    def decode(self, inputs: DecoderInputs) -> list[Tensor]:
+        """One step: logits and updated pools, as `forward` returns them."""
+        caches = self.kv_mgr.layer_caches(inputs.active_block_table, self.variant)
+        step = prepare_step(self.config, self.variant, inputs, *self.rotary_emb(inputs.position_ids))
+        hidden: Tensor = self.embed_tokens(inputs.input_ids)
         new_key_values: list[KeyValue] = []
         for layer, cache in zip(self.layers, caches, strict=True):
             hidden, new_key_value = layer(hidden, step, cache)
@@ -127,13 +98,6 @@ class Decoder(nn.Module):
     def _input_shapes(self) -> dict[str, tuple[int, ...]]:
         return input_shapes(self.variant, self.batch, self.bucket, self.config.block_size)
 
-    def _layer_caches(self, active_block_table: Tensor) -> list[LayerCache]:
-        pools = self.kv_mgr.pools()
-        if not self.variant.materializes_prefix:
-            return [LayerCache(pair, None) for pair in pools]
-        past = self.kv_mgr.get_cache(active_block_table)
-        return [LayerCache(pair, prefix) for pair, prefix in zip(pools, past, strict=True)]
-
     def _updated_pools(self, new_key_values: list[KeyValue], step: Step) -> list[Tensor]:
         if self.variant.kernel_updates_cache:
             return list(self.kv_mgr.past_key_values)
@@ -153,13 +117,3 @@ class Decoder(nn.Module):
             return hidden
         last = (needed(inputs.num_queries, "num_queries") - 1).clamp(min=0).to(torch.int64)
         return hidden.gather(1, last.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-
-
-def _attention(variant: Variant) -> type[Attention]:
-    if not variant.block_tkg:
-        return TorchAttention
-    return CacheUpdatingBlockTkgAttention if variant.kernel_updates_cache else BlockTkgAttention
-
-
-def _linear(inputs: int, outputs: int, config: DecoderConfig) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=False, dtype=config.dtype)

@@ -11,7 +11,8 @@ from torch import Tensor
 from passes.errors import DeadkvError
 from tracing.decoder.attention import Attention
 from tracing.decoder.config import DecoderConfig
-from tracing.decoder.model import Decoder, DecoderLayer
+from tracing.decoder.layer import DecoderLayer
+from tracing.decoder.model import Decoder
 
 Shape = tuple[int, ...]
 
