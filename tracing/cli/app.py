@@ -8,6 +8,7 @@ import sys
 import typer
 
 from passes import DeadkvError
+from tracing.cli.check_contract import check_contract_command
 from tracing.cli.compile import compile_command
 from tracing.cli.inspect import diff_command, explain_command, passes_command, verify_command
 from tracing.cli.terminal import error_line
@@ -27,6 +28,7 @@ app.command("diff")(diff_command)
 app.command("explain")(explain_command)
 app.command("verify")(verify_command)
 app.command("passes")(passes_command)
+app.command("check-contract")(check_contract_command)
 
 
 def main() -> None:
