@@ -7,6 +7,7 @@ import torch
 from passes.errors import DeadkvError
 from tracing.decoder.config import DecoderConfig, resolve_preset
 from tracing.decoder.model import Decoder
+from tracing.decoder.parallel import rank_config
 from tracing.decoder.seq_ids import SeqIdsDecoder
 from tracing.decoder.variants import Variant, resolve_variant
 
@@ -37,6 +38,7 @@ def build_decoder(
         dtype=published.dtype if dtype is None else dtype,
     )
     flags = resolve_variant(variant)
+    config = rank_config(config, flags.tensor_parallel)
     _check_sizes(config, batch, bucket)
     with torch.device("meta"):
         decoder = _decoder_type(flags)(config, flags, batch, bucket).eval().requires_grad_(False)

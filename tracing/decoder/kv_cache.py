@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -93,8 +94,13 @@ class BlockKVCacheManager(KVCacheManager):
 
     def layer_caches(self, active_block_table: Tensor, variant: Variant) -> list[LayerCache]:
         """What each layer is given. active_block_table: `[B, blocks]`, or rank 1 without prefix."""
-        layers = range(self.config.layers)
-        past = [self._prefix(layer, active_block_table) if variant.materializes(layer) else None for layer in layers]
+        gathers = [
+            partial(self._prefix, layer, active_block_table) if variant.materializes(layer) else None
+            for layer in range(self.config.layers)
+        ]
+        if variant.marked:
+            return [LayerCache(pools, None, gather=gather) for pools, gather in zip(self.pools(), gathers, strict=True)]
+        past = [None if gather is None else gather() for gather in gathers]
         return [LayerCache(pools, prefix) for pools, prefix in zip(self.pools(), past, strict=True)]
 
     def update_cache(self, new_key_values: list[KeyValue], slots: Tensor) -> list[Tensor]:

@@ -1,23 +1,14 @@
 """One decoder layer: attention and feed-forward, each after a norm and added to the residual."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from tracing.decoder.attention import attention_type
 from tracing.decoder.config import DecoderConfig
 from tracing.decoder.kv_cache import KeyValue, LayerCache
 from tracing.decoder.norm import RMSNorm
+from tracing.decoder.parallel import reduction
 from tracing.decoder.step import Step
 from tracing.decoder.variants import Variant
-
-Reduce = Callable[[Tensor], Tensor]
-"""Sums a layer's partial results over the ranks of a tensor-parallel decoder."""
-
-
-def alone(partial: Tensor) -> Tensor:
-    """The reduction of a decoder that is not split: its results are whole."""
-    return partial
 
 
 class MLP(nn.Module):
@@ -37,13 +28,13 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention and MLP, each after a norm, reduced over the ranks and added to the residual."""
 
-    def __init__(self, config: DecoderConfig, variant: Variant, layer: int, reduce: Reduce = alone) -> None:
+    def __init__(self, config: DecoderConfig, variant: Variant, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config)
         self.self_attn = attention_type(variant)(config, variant, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config)
         self.mlp = MLP(config)
-        self.reduce = reduce
+        self.reduce = reduction(variant)
 
     def forward(self, hidden: Tensor, step: Step, cache: LayerCache) -> tuple[Tensor, KeyValue | None]:
         attended, new_key_value = self.self_attn(hidden, self.input_layernorm, step, cache)

@@ -9,10 +9,11 @@ from tracing.decoder.forward_inputs import DecoderInputs, needed
 from tracing.decoder.inputs import input_shapes
 from tracing.decoder.kv_cache import KeyValue
 from tracing.decoder.kv_managers import cache_manager
-from tracing.decoder.layer import DecoderLayer, linear
+from tracing.decoder.layer import linear
 from tracing.decoder.norm import RMSNorm
 from tracing.decoder.rope import RotaryEmbedding
 from tracing.decoder.step import Step, prepare_step
+from tracing.decoder.structures import RUNS, build_layers
 from tracing.decoder.variants import Variant
 
 
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
         self.config, self.variant, self.batch, self.bucket = config, variant, batch, bucket
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, dtype=config.dtype)
         self.rotary_emb = RotaryEmbedding(config)
-        self.layers = nn.ModuleList(DecoderLayer(config, variant, layer) for layer in range(config.layers))
+        self.layers = build_layers(config, variant)
         self.norm = RMSNorm(config.hidden_size, config)
         self.lm_head = None if config.tied_embeddings else linear(config.hidden_size, config.vocab_size, config)
         self.kv_mgr = cache_manager(config, variant, batch, bucket)
@@ -69,11 +70,7 @@ class Decoder(nn.Module):
         caches = self.kv_mgr.layer_caches(inputs.active_block_table, self.variant)
         step = prepare_step(self.config, self.variant, inputs, *self.rotary_emb(inputs.position_ids))
         hidden: Tensor = self.embed_tokens(inputs.input_ids)
-        new_key_values: list[KeyValue] = []
-        for layer, cache in zip(self.layers, caches, strict=True):
-            hidden, new_key_value = layer(hidden, step, cache)
-            if new_key_value is not None:
-                new_key_values.append(new_key_value)
+        hidden, new_key_values = RUNS[self.variant.structure](self.layers, hidden, step, caches)
         return [self._logits(hidden, inputs), *self._updated_pools(new_key_values, step)]
 
     @property

@@ -27,6 +27,9 @@ class Variant:
     quantized_cache: the pools hold float8, and a scale for each pool.
     sliding_window: tokens that a windowed layer sees, its own included; None for no such layer.
     full_attention_every: every n-th layer sees the whole prefix in spite of a window; None for no such layer.
+    structure: how the layers stand in the graph: one after another ("inline"), between boundary markers ("marked"),
+    as calls of one shared graph ("regional"), or as the body of a scan over stacked weights and pools ("scan").
+    tensor_parallel: ranks that the decoder is split over; the submodel is one of them.
 
     Raises DeadkvError for flags that contradict each other.
     """
@@ -43,6 +46,8 @@ class Variant:
     quantized_cache: bool = False
     sliding_window: int | None = None
     full_attention_every: int | None = None
+    structure: Literal["inline", "marked", "regional", "scan"] = "inline"
+    tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
         for flag, needed in _NEEDS:
@@ -53,6 +58,8 @@ class Variant:
                 raise DeadkvError(f"model variant: {flag} excludes {excluded}")
         if not 1 <= self.active_tokens <= MAX_ACTIVE_TOKENS:
             raise DeadkvError(f"model variant: active_tokens is 1 to {MAX_ACTIVE_TOKENS}, not {self.active_tokens}")
+        if self.tensor_parallel < 1:
+            raise DeadkvError(f"model variant: tensor_parallel must be at least 1, not {self.tensor_parallel}")
         for count in ("sliding_window", "full_attention_every"):
             if getattr(self, count) is not None and getattr(self, count) < 1:
                 raise DeadkvError(f"model variant: {count} must be at least 1, not {getattr(self, count)}")
@@ -78,6 +85,18 @@ class Variant:
     def block_layout(self) -> bool:
         """Whether a pool is `[blocks, block_size, kv_heads, head_dim]`, as the block-TKG kernel reads it."""
         return self.layout == "block"
+
+    @property
+    def marked(self) -> bool:
+        return self.structure == "marked"
+
+    @property
+    def regional(self) -> bool:
+        return self.structure == "regional"
+
+    @property
+    def scan(self) -> bool:
+        return self.structure == "scan"
 
     @property
     def materializes_prefix(self) -> bool:
@@ -114,8 +133,19 @@ _NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("token_generation", ("prefix", "flat_layout")),
     ("quantized_cache", ("block_layout",)),
     ("full_attention_every", ("sliding_window",)),
+    ("scan", ("block_layout",)),
 )
-_EXCLUDES = (("flat_layout", "prefix"),)
+_EXCLUDES = (
+    ("flat_layout", "prefix"),
+    ("marked", "flat_layout"),
+    ("marked", "quantized_cache"),
+    # The layers of a region or a scan are one graph, which may not write its operands.
+    ("regional", "full_attention_every"),
+    ("regional", "kernel_updates_cache"),
+    ("scan", "full_attention_every"),
+    ("scan", "kernel_updates_cache"),
+    ("scan", "quantized_cache"),
+)
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
@@ -133,6 +163,10 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "chunked-prefill": Variant(phase="cte", block_tkg=False, layout="chunked"),
         "flat-cache": Variant(prefix=False, layout="flat"),
         "opaque-past": Variant(opaque_past=True),
+        "boundary-markers": Variant(structure="marked"),
+        "regional": Variant(structure="regional"),
+        "scan": Variant(structure="scan"),
+        "tensor-parallel": Variant(tensor_parallel=2),
     }
 )
 

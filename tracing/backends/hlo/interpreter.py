@@ -15,6 +15,7 @@ from tracing.backends.hlo.arrays import Array, UnsupportedUseError
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.conversion import literal
 from tracing.backends.hlo.kernels import KernelCall, custom_call
+from tracing.backends.hlo.markers import barrier, is_marker
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
 from tracing.backends.hlo.support import refusal
@@ -63,6 +64,8 @@ class GraphLowering:
             if (kernel := self.context.kernel(node.target)) is not None:
                 return self._kernel_node(node, kernel)
             args, kwargs = self._value(node.args), self._value(node.kwargs)
+            if is_marker(node.target):
+                return barrier(node.target, args, kwargs)
             if node.target in RULES:
                 return RULES[node.target](self, *args, **kwargs)
             if node.target not in LOWERINGS:

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 
 from passes.errors import DeadkvError
 from tracing.backends.hlo.context import LoweringContext
+from tracing.backends.hlo.markers import is_marker
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
 from tracing.backends.kernels import writes_plain_attributes
@@ -46,7 +47,7 @@ def _supported(gm: GraphModule, node: Node, context: LoweringContext, nested: bo
     kernel = context.kernel(node.target)
     if kernel is not None:
         return not kernel.writes or (not nested and writes_plain_attributes(gm, node, kernel))
-    return node.target in LOWERINGS or node.target in RULES
+    return node.target in LOWERINGS or node.target in RULES or is_marker(node.target)
 
 
 def _yields_sequence(gm: GraphModule, source: Any) -> bool:

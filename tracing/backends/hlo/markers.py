@@ -1,0 +1,25 @@
+"""Boundary markers in HLO: an optimization barrier, which hands its operands through and keeps their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+from torch._ops import OpOverload
+from torch.utils import _pytree as pytree
+
+from passes.contracts import DEFAULT_CONTRACTS
+from tracing.backends.hlo.arrays import Array
+
+
+def is_marker(op: Any) -> bool:
+    """Whether a call target is an operator registered with `passes.register_marker`."""
+    return isinstance(op, OpOverload) and op._schema.name in DEFAULT_CONTRACTS.markers
+
+
+def barrier(op: OpOverload, args: Any, kwargs: Any) -> Any:
+    """The results of a marker, which are its lanes: the array operands in order."""
+    lanes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Array)]
+    results = list(lax.optimization_barrier(tuple(lanes)))
+    is_single = [str(returned.type) for returned in op._schema.returns] == ["Tensor"]
+    return results[0] if is_single else results
