@@ -85,9 +85,9 @@ def has_quantized_cache(evidence: Evidence) -> bool | None:
 
 
 def is_chunked_or_windowed(evidence: Evidence) -> bool | None:
-    """NxDI's sliding-window path calls the kernel without a block table."""
-    calls = evidence.attention
-    return any(call.bound.get("active_blocks_table") is None for call in calls) if calls else None
+    """NxDI's sliding-window path calls the kernel without a block table; one such layer makes the model windowed."""
+    anchors = evidence.search.anchors
+    return anchors.has_call_without_table if anchors.attention else None
 
 
 def is_seq_ids_mask_update(evidence: Evidence) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch.fx import Node
 
@@ -58,6 +59,12 @@ class Anchors:
     def table_nodes(self) -> tuple[Node, ...]:
         """The inputs that hold a block table, in graph order."""
         return tuple(node for name, node in self.nodes.items() if name in self.tables)
+
+    @cached_property
+    def has_call_without_table(self) -> bool:
+        """Whether some block-TKG attention call is given no block table, and so reads no block cache."""
+        calls = (call for readers in self.attention.values() for call in readers)
+        return any(call.bound.get("active_blocks_table") is None for call in calls)
 
 
 def find_anchors(root: Frame, context: TkgContext | None) -> Anchors:
