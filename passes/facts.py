@@ -15,7 +15,7 @@ from passes.ops.signature import signature
 from passes.regions.calls import RegionCall, bind_region
 from passes.regions.effects import BodyEffects, body_effects, region_effects
 from passes.regions.elements import Element, Elements
-from passes.regions.layouts import is_traced_alike
+from passes.regions.layouts import Agreement, agreement
 from passes.regions.markers import bind_marker
 from passes.storage import StorageClasses
 
@@ -37,13 +37,12 @@ class RegionFacts:
     Attributes:
         call: the call.
         bodies: facts of its graphs.
-        traced_alike: its graphs were traced with operands of the layout that the call gives, so the sizes recorded
-            in them hold for this call.
+        recorded: what holds for this call of the sizes and strides that were recorded in its graphs.
     """
 
     call: RegionCall
     bodies: tuple[GraphFacts, ...]
-    traced_alike: bool
+    recorded: Agreement
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +142,7 @@ class _Collector:
         bound = bind_marker(call) if call is not None and is_marker else bind_region(node, module)
         if bound is None:
             return None
-        return RegionFacts(bound, tuple(self.facts(body.module) for body in bound.bodies), is_traced_alike(bound))
+        return RegionFacts(bound, tuple(self.facts(body.module) for body in bound.bodies), agreement(bound))
 
 
 def _contract_effects(call: Call, contract: Contract) -> Effects:

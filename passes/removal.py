@@ -86,7 +86,7 @@ class Removal:
 
     def _cut(self, frame: Frame, node: Node, user: Node) -> None:
         """Frees `user` from `node`, which goes: by a rewrite, by dropping an operand or a result, or with it."""
-        if user in self.erased[frame]:
+        if user in self.erased[frame] or (frame, user, node) in self.released:
             return
         region = frame.facts.region(user)
         if user.op == "output":

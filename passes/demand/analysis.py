@@ -24,6 +24,7 @@ from passes.demand.result import DemandResult, Pin
 from passes.demand.shapes import ShapeRoots
 from passes.facts import GraphFacts, NodeFacts, RegionFacts
 from passes.ops.schema import Call, operand_nodes
+from passes.regions.layouts import Agreement
 from passes.regions.structure import leaves
 
 Rule = Callable[[Call, ShapeRoots], Transfer]
@@ -39,6 +40,9 @@ EFFECT_RULES: Mapping[str, Rule] = {"aten::_assert_tensor_metadata": metadata_as
 """The same for calls that must stay whatever happens to their result."""
 
 
+_NEEDS_STRIDES = frozenset({"aten::stride", "aten::sym_stride", *LIKE_FACTORIES, *EFFECT_RULES})
+
+
 def analyze(facts: GraphFacts, kept_writes: frozenset[Node] = frozenset()) -> DemandResult:
     """Demand on every value of the graph and of those it calls. `kept_writes` are writes that must stay in any case."""
     return _Analysis(kept_writes).graph(facts, None)
@@ -49,13 +53,13 @@ class _Analysis:
 
     def __init__(self, kept_writes: frozenset[Node]) -> None:
         self.kept_writes = kept_writes
-        self.known: dict[tuple[GraphFacts, Wanted | None, bool], DemandResult] = {}
+        self.known: dict[tuple[GraphFacts, Wanted | None, Agreement], DemandResult] = {}
 
-    def graph(self, facts: GraphFacts, wanted: Wanted | None, sizes_hold: bool = True) -> DemandResult:
+    def graph(self, facts: GraphFacts, wanted: Wanted | None, recorded: Agreement = Agreement.STRIDES) -> DemandResult:
         """Demand inside a graph. `wanted` is the demand on its results; None stands for the outermost graph."""
-        key = facts, wanted, sizes_hold
+        key = facts, wanted, recorded
         if key not in self.known:
-            walk = _Walk(facts, self, wanted, sizes_hold)
+            walk = _Walk(facts, self, wanted, recorded)
             for node in reversed(facts.graph.nodes):
                 walk.visit(node)
             self.known[key] = walk.result
@@ -63,9 +67,9 @@ class _Analysis:
 
 
 class _Walk:
-    def __init__(self, facts: GraphFacts, analysis: _Analysis, wanted: Wanted | None, sizes_hold: bool) -> None:
+    def __init__(self, facts: GraphFacts, analysis: _Analysis, wanted: Wanted | None, recorded: Agreement) -> None:
         self.facts = facts
-        self.sizes_hold = sizes_hold
+        self.recorded = recorded
         self.analysis = analysis
         self.wanted = wanted
         # A size is re-rooted on inputs, which the outermost graph never loses and a nested one may.
@@ -145,8 +149,11 @@ class _Walk:
         return rule(call, self.roots)
 
     def _rule(self, table: Mapping[str, Rule], call: Call | None) -> Rule | None:
-        """The rule for `call`. Every rule trusts the sizes that were recorded."""
-        return table.get(call.op) if call is not None and self.sizes_hold else None
+        """The rule for `call`, if what it needs of the recorded sizes and strides can be believed."""
+        if call is None:
+            return None
+        needed = Agreement.STRIDES if call.op in _NEEDS_STRIDES else Agreement.SIZES
+        return table.get(call.op) if self.recorded >= needed else None
 
     def _root(self, node: Node, reason: str, transfer: Transfer) -> None:
         self.result.pins[node] = Pin(None, 0, reason)

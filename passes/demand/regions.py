@@ -15,6 +15,7 @@ from torch.fx import Node
 from passes.demand.lattice import Demand
 from passes.facts import GraphFacts, RegionFacts
 from passes.regions.calls import RegionCall
+from passes.regions.layouts import Agreement
 
 if TYPE_CHECKING:
     from passes.demand.result import DemandResult
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 Wanted = tuple[Demand, ...]
 """Demand on each result of a graph."""
 
-AnalyzeBody = Callable[[GraphFacts, Wanted, bool], "DemandResult"]
-"""Demand inside a nested graph, given the demand on its results and whether its recorded sizes hold."""
+AnalyzeBody = Callable[[GraphFacts, Wanted, Agreement], "DemandResult"]
+"""Demand inside a nested graph, given the demand on its results and what holds of what it recorded."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def region_demand(region: RegionFacts, wanted: Wanted, analyze_body: AnalyzeBody
     call, results = region.call, wanted
     while True:
         bodies = tuple(
-            analyze_body(body, results if index in call.yielding else _all(call, index), region.traced_alike)
+            analyze_body(body, results if index in call.yielding else _all(call, index), region.recorded)
             for index, body in enumerate(region.bodies)
         )
         operands = _operands(call, results, bodies)

@@ -5,6 +5,8 @@ A graph that two calls share may have been traced for one of them; what it recor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 import torch
@@ -15,30 +17,40 @@ from passes import metadata
 from passes.regions.calls import RegionCall
 
 
-def is_traced_alike(call: RegionCall) -> bool:
-    """Whether each operand has the shape, strides and dtype recorded for the placeholder it is bound to.
+class Agreement(IntEnum):
+    """What holds for a call of what its graphs recorded: nothing, sizes and dtypes, or strides as well."""
+
+    NOTHING = 0
+    SIZES = 1
+    STRIDES = 2
+
+
+def agreement(call: RegionCall) -> Agreement:
+    """How far each operand is what was recorded for the placeholder it is bound to.
 
     An operand of which nothing is recorded does not agree with a placeholder of which something is.
     """
-    return all(
-        _agrees(operand.value, body.placeholders[index], sliced=index in call.mapped)
+    found = [
+        _agreement(operand.value, body.placeholders[index], sliced=index in call.mapped)
         for body in call.bodies
         for index, operand in enumerate(call.operands)
-    )
+    ]
+    return min(found, default=Agreement.STRIDES)
 
 
-def _agrees(given: Any, placeholder: Node, *, sliced: bool) -> bool:
+def _agreement(given: Any, placeholder: Node, *, sliced: bool) -> Agreement:
     traced = metadata.value(placeholder)
     if not isinstance(traced, Tensor):
-        return True
+        return Agreement.STRIDES
     tensor = metadata.value(given) if isinstance(given, Node) else given
-    if not isinstance(tensor, Tensor) or tensor.dtype != traced.dtype or tensor.dim() != traced.dim() + sliced:
-        return False
-    layouts = [(tensor.shape[sliced:], traced.shape), (tensor.stride()[sliced:], traced.stride())]
-    return all(_same(one, other) for one, other in layouts)
+    if not isinstance(tensor, Tensor) or tensor.dtype != traced.dtype or tensor.device != traced.device:
+        return Agreement.NOTHING
+    if not _same(tensor.shape[sliced:], traced.shape):
+        return Agreement.NOTHING
+    return Agreement.STRIDES if _same(tensor.stride()[sliced:], traced.stride()) else Agreement.SIZES
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return [_expression(size) for size in one] == [_expression(size) for size in other]
 
 
