@@ -9,7 +9,7 @@ from functools import cached_property
 from torch.fx import Graph, GraphModule, Node
 
 from passes.contracts import Contract, Contracts
-from passes.ops.effects import Effects, opaque_effects
+from passes.ops.effects import Effects, lasting_effect, opaque_effects
 from passes.ops.schema import Call, operand_nodes, resolve
 from passes.ops.signature import signature
 from passes.regions.calls import RegionCall, bind_region
@@ -151,5 +151,4 @@ def _contract_effects(call: Call, contract: Contract) -> Effects:
     writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
-    random = any(signature(overload).random for overload in call.overloads)
-    return Effects("draws random numbers" if random else None, False, writes, aliases, keeps=True)
+    return Effects(lasting_effect(call), False, writes, aliases, keeps=True)

@@ -45,8 +45,9 @@ class Effects:
 
 def effects(call: Call | None) -> Effects:
     """Effects of `call`; the worst is assumed of None, of unlisted Python functions and of custom operators."""
-    if call is None or call.op.split("::")[0] not in TRUSTED_NAMESPACES:
-        return _opaque("is a call of which nothing is known (no contract)")
+    namespace = "" if call is None else call.op.split("::")[0]
+    if call is None or namespace not in TRUSTED_NAMESPACES:
+        return _opaque(_OPAQUE_NAMESPACES.get(namespace, "is a call of which nothing is known (no contract)"))
     if (special := _PYTHON_EFFECTS.get(call.op)) is not None:
         return special(call)
     changes_view = any(signature(overload).inplace_view for overload in call.overloads)
@@ -62,6 +63,19 @@ def opaque_effects(call: Call | None, node: Node) -> Effects:
         return found
     operands = tuple(node.all_input_nodes)
     return Effects(found.reason, True, operands, operands, keeps=True)
+
+
+def lasting_effect(call: Call) -> str | None:
+    """Why `call` must stay even if a contract says all that it reads and writes, or None."""
+    random = any(signature(overload).random for overload in call.overloads)
+    return "draws random numbers" if random else _OPAQUE_NAMESPACES.get(call.op.split("::")[0])
+
+
+# Operators that are not trusted for a reason of their own.
+_OPAQUE_NAMESPACES: Mapping[str, str] = dict.fromkeys(
+    ("_c10d_functional", "_c10d_functional_autograd", "c10d_functional", "c10d", "_dtensor"),
+    "is a collective, in which every rank must take part",
+)
 
 
 def _opaque(reason: str) -> Effects:
