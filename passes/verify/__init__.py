@@ -43,7 +43,8 @@ def verify_prune(
         PruneVerificationError: a difference is not provably without effect. The message names the offending path.
     """
     check_interface(correspond(before, after), report)
-    judged = Judge(contracts or DEFAULT_CONTRACTS).judge(before, after)
+    judge = Judge(contracts or DEFAULT_CONTRACTS)
+    judged = judge.judge(before, after)
     check_identifiers(before, after)
     if report is not None:
-        check_report(judged, report)
+        check_report(judge, judged, report)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from passes.ops.schema import operand_nodes
@@ -11,7 +13,7 @@ from passes.regions.calls import RegionCall
 from passes.verify.arguments import compare
 from passes.verify.correspondence import Correspondence
 from passes.verify.nodes import operator_name, traced
-from passes.verify.symbols import same_size, traced_size
+from passes.verify.symbols import expression, same_size, traced_size
 
 
 def same_value(pair: Correspondence, was: Any, now: Any) -> bool:
@@ -27,33 +29,47 @@ def is_folded(pair: Correspondence, was: Any, now: Any) -> bool:
     return expected is not None and same_size(expected, now)
 
 
-def relies_on_trace(pair: Correspondence) -> bool:
-    """Whether the change holds only for the shapes that were traced: a size was folded, a factory or assertion."""
-    recalled = any(old.op.startswith("call_f") and old.target != new.target for old, new in pair.kept.items())
-    return recalled or any(_is_folded_away(node, pair) for node in pair.removed)
+class Reliance(IntEnum):
+    """What of the traced values of a graph's inputs a change of the graph relies on."""
+
+    NOTHING = 0
+    SHAPE = 1
+    LAYOUT = 2
 
 
-def _is_folded_away(node: Node, pair: Correspondence) -> bool:
-    is_used = any(user in pair.kept for user in node.users)
-    return operator_name(node).startswith("_assert") or (is_used and traced_size(node) is not None)
+def reliance(pair: Correspondence) -> Reliance:
+    """What a change relies on: a folded size on the shape; a folded stride, a factory or an assertion on the layout."""
+    recalled = any(old.op in _CALLS and old.target != new.target for old, new in pair.kept.items())
+    found = [Reliance.LAYOUT] if recalled else []
+    return max(found + [_removed_reliance(node, pair) for node in pair.removed], default=Reliance.NOTHING)
 
 
-def untraced_operand(call: RegionCall, module: GraphModule) -> Node | None:
-    """An input of `module`, one of the call's graphs, that was traced with another shape than the call gives it."""
+_CALLS = ("call_function", "call_method")
+
+
+def _removed_reliance(node: Node, pair: Correspondence) -> Reliance:
+    name = operator_name(node)
+    if name.startswith("_assert"):
+        return Reliance.LAYOUT
+    if not any(user in pair.kept for user in node.users) or traced_size(node) is None:
+        return Reliance.NOTHING
+    return Reliance.LAYOUT if "stride" in name else Reliance.SHAPE
+
+
+def untraced_operand(call: RegionCall, module: GraphModule, relied: Reliance) -> Node | None:
+    """An input of `module`, one of the call's graphs, that the call gives another tensor than it was traced with."""
     body = next(body for body in call.bodies if body.module is module)
     for index, (placeholder, operand) in enumerate(zip(body.placeholders, call.operands, strict=True)):
         given = traced(operand.value) if isinstance(operand.value, Node) else None
-        if not _agree(traced(placeholder), given, index in call.mapped):
-            return placeholder
+        inside = traced(placeholder)
+        if isinstance(inside, Tensor) and isinstance(given, Tensor):
+            skipped = 1 if index in call.mapped else 0
+            if _described(inside, relied) != _described(given, relied, skipped):
+                return placeholder
     return None
 
 
-def _agree(inside: Any, outside: Any, is_slice: bool) -> bool:
-    if not hasattr(inside, "shape") or not hasattr(outside, "shape"):
-        return True
-    skipped = 1 if is_slice else 0
-    same_layout = all(
-        same_size(tuple(one), tuple(other)[skipped:])
-        for one, other in ((inside.shape, outside.shape), (inside.stride(), outside.stride()))
-    )
-    return same_layout and inside.dtype == outside.dtype and inside.device == outside.device
+def _described(tensor: Tensor, relied: Reliance, skipped: int = 0) -> tuple[Any, ...]:
+    strides = tensor.stride()[skipped:] if relied is Reliance.LAYOUT else ()
+    numbers = [*tensor.shape[skipped:], *strides]
+    return (tensor.dim() - skipped, *map(expression, numbers), tensor.dtype, tensor.device)

@@ -11,7 +11,7 @@ from passes.contracts import Contracts
 from passes.verify.attributes import check_attributes, check_state
 from passes.verify.correspondence import Correspondence, correspond
 from passes.verify.edits import check_edits
-from passes.verify.folds import relies_on_trace, untraced_operand
+from passes.verify.folds import Reliance, reliance, untraced_operand
 from passes.verify.markers import check_marker
 from passes.verify.order import check_order
 from passes.verify.regions import RegionPair, check_region, pair_region
@@ -28,13 +28,13 @@ class Judged:
         pair: the graph before and after.
         regions: its calls of nested graphs that stay.
         explained: its nodes whose change follows from that of a call: the call, the takers of its results, its graph.
-        relies_on_trace: the change holds only for inputs of the shapes that were traced.
+        relied: what the change relies on of the tensors that the graph was traced with.
     """
 
     pair: Correspondence
     regions: tuple[RegionPair, ...] = ()
     explained: frozenset[Node] = frozenset()
-    relies_on_trace: bool = False
+    relied: Reliance = Reliance.NOTHING
 
 
 class Judge:
@@ -65,8 +65,8 @@ class Judge:
             explained |= check_marker(pair, old, self._contracts)
         self._removals.check(pair)
         check_edits(pair, self._contracts, explained)
-        relies = relies_on_trace(pair) or any(self._relies_on_trace(region) for region in regions.values())
-        return Judged(pair, tuple(regions.values()), frozenset(explained), relies)
+        relied = max([reliance(pair), *(self._reliance(region) for region in regions.values())])
+        return Judged(pair, tuple(regions.values()), frozenset(explained), relied)
 
     def _regions(self, pair: Correspondence) -> Mapping[Node, RegionPair]:
         found = ((old, pair_region(pair, old, self._pair)) for old in pair.kept)
@@ -75,12 +75,12 @@ class Judge:
     def _pair(self, before: GraphModule, after: GraphModule, within: Within) -> Correspondence:
         return self.judge(before, after, within).pair
 
-    def _relies_on_trace(self, region: RegionPair) -> bool:
-        """Whether a graph of the call does; rejects the call if it was traced with other shapes."""
-        relying = [body for body in region.bodies if self._known[body.before, body.after].relies_on_trace]
-        for body in relying:
-            untraced = untraced_operand(region.was, body.before)
-            if untraced is not None:
-                reason = "a size was folded that was traced for another input than the call gives"
-                reject(untraced, reason, (*region.pair.within, region.was))
-        return bool(relying)
+    def _reliance(self, region: RegionPair) -> Reliance:
+        """What its graphs rely on; rejects the call if it gives them another tensor."""
+        for body in region.bodies:
+            relied = self._known[body.before, body.after].relied
+            other = untraced_operand(region.was, body.before, relied) if relied else None
+            if other is not None:
+                reason = "what was folded holds for another tensor than the call gives"
+                reject(other, reason, (*region.pair.within, region.was))
+        return max(self._known[body.before, body.after].relied for body in region.bodies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,33 @@ class Results:
         return _is_unchanged(self.was, self.now, self.same)
 
     def are_pruned(self) -> bool:
-        """Whether the results are those before, some leaves left out, in the same order and containers."""
-        return _is_pruned(self.was, self.now, self.same)
+        """Whether the results are those before, some leaves left out, in the same order and containers.
+
+        A graph that yields one bare value, which no caller takes, yields None instead.
+        """
+        return self._is_void() or _is_pruned(self.was, self.now, self.same)
 
     def left(self) -> list[int]:
         """Numbers, before, of the leaves that are left."""
-        leaves_before = enumerate(leaf for _, leaf in leaves(self.was))
-        return [next(n for n, was in leaves_before if self.same(was, now)) for _, now in leaves(self.now)]
+        before = enumerate(_leaves(self.was))
+        return [next(n for n, was in before if self.same(was, now)) for now in self._left()]
+
+    def fit_without(self, numbers: Collection[int]) -> bool:
+        """Whether the results are those before without the leaves of these numbers."""
+        before = [leaf for number, leaf in enumerate(_leaves(self.was)) if number not in numbers]
+        left = self._left()
+        return len(before) == len(left) and all(map(self.same, before, left))
+
+    def _left(self) -> list[Leaf]:
+        return [] if self._is_void() else _leaves(self.now)
+
+    def _is_void(self) -> bool:
+        are_bare = isinstance(self.was, Leaf) and isinstance(self.now, Leaf)
+        return are_bare and not any(value is not None for value in self.now.values) and not self.are_unchanged()
+
+
+def _leaves(results: Any) -> list[Leaf]:
+    return [leaf for _, leaf in leaves(results)]
 
 
 def _is_unchanged(was: Any, now: Any, same: Same) -> bool:

@@ -63,11 +63,12 @@ def same_size(expected: Any, given: Any) -> bool:
         )
     value = _evaluate(given)
     if isinstance(expected, torch.SymInt) or isinstance(value, torch.SymInt):
-        return bool(_expression(expected) == _expression(value))
+        return bool(expression(expected) == expression(value))
     return type(value) is type(expected) and bool(value == expected)
 
 
-def _expression(value: Any) -> Any:
+def expression(value: Any) -> Any:
+    """A size as a number or an expression of symbols, which compare without a guard."""
     return value.node.expr if isinstance(value, torch.SymInt) else value
 
 
