@@ -384,6 +384,49 @@ def test_nested_graphs_are_compared_by_what_they_hold() -> None:
     assert changes(inner.diff) == [("mul", "[1]", "2.0", "3.0")]
 
 
+def body_of(region: str, op: Any, names: str, *, reads: tuple[int, int]) -> GraphDoc:
+    """A region of three inputs called `names`, which subtracts two of them, handed to `op` or called as a module."""
+    inner = fx.Graph()
+    operands = [inner.placeholder(name) for name in names.split()]
+    for operand in operands:
+        operand.meta["val"] = torch.ones(2)
+    inner.output((inner.call_function(torch.ops.aten.sub.Tensor, tuple(operands[i] for i in reads)),))
+    root = nn.Module()
+    setattr(root, region, fx.GraphModule(nn.Module(), inner))
+    graph = fx.Graph()
+    inputs = [graph.placeholder(name) for name in "xyz"]
+    if op is None:
+        graph.output(graph.call_module(region, tuple(inputs)))
+    else:
+        graph.output(graph.call_function(op, (graph.get_attr(region), region, *inputs)))
+    return document(fx.GraphModule(root, graph))
+
+
+INVOKE = torch.ops.higher_order.invoke_subgraph
+
+
+def test_the_inputs_of_a_body_count_by_place() -> None:
+    one, other = body_of("r", INVOKE, "a b c", reads=(0, 1)), body_of("r", INVOKE, "c a b", reads=(0, 1))
+    assert diff(one, other).same
+    assert text(one) == text(other)
+    swapped = body_of("r", INVOKE, "a b c", reads=(1, 0))
+    assert not diff(one, swapped).same
+    assert text(one) != text(swapped)
+
+
+def test_the_inputs_of_a_submodule_count_by_name() -> None:
+    one, other = body_of("r", None, "a b c", reads=(0, 1)), body_of("r", None, "c a b", reads=(0, 1))
+    assert not diff(one, other).same
+    assert text(one) != text(other)
+
+
+def test_an_input_that_a_body_lost_is_told_by_its_name() -> None:
+    one, other = body_of("r", INVOKE, "a b c", reads=(1, 2)), body_of("r", INVOKE, "b c", reads=(0, 1))
+    (inner,) = diff(one, other).subgraphs
+    assert inner.diff.differences.removed == ("a",)
+    assert counts(inner.diff)[1:] == (0, 0, 0, 0, 1)
+
+
 def test_another_leaf_module_is_a_changed_target() -> None:
     one, other = (document(fx.symbolic_trace(nn.Sequential(leaf))) for leaf in (nn.ReLU(), nn.Tanh()))
     assert not diff(one, other).same

@@ -78,15 +78,15 @@ graph:
     0: f32[s0] %7
 graph @0:
   nodes:
-    %0: f32[s0] = input arg0_1
-    %1: int s0 = input arg1_1
+    %0: f32[s0] = input
+    %1: int s0 = input
     %2: f32[s0] = aten.sin.default(%0)
   outputs (tuple):
     0: f32[s0] %2
 graph @1:
   nodes:
-    %0: f32[s0] = input arg0_1
-    %1: int s0 = input arg1_1
+    %0: f32[s0] = input
+    %1: int s0 = input
     %2: f32[s0] = aten.cos.default(%0)
   outputs (tuple):
     0: f32[s0] %2

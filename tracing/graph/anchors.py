@@ -7,26 +7,39 @@ from dataclasses import dataclass
 
 from tracing.graph.document import GraphDoc, Node, Parameter, Type
 from tracing.graph.natural import natural
-from tracing.graph.text import text
+from tracing.graph.text import body_text, called_by_name, text
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Which inputs (by target) and parameters (by FQN) of the after graph are which of the before graph's."""
+    """Which inputs (by target) and parameters (by FQN) of the after graph are which of the before graph's.
+
+    positional: inputs are paired by place, so that their names do not count.
+    """
 
     inputs: dict[str, str]
     parameters: dict[str, str]
+    positional: bool = False
 
 
-def anchors(before: GraphDoc, after: GraphDoc) -> Anchors:
-    """Pair inputs and parameters: by name, and what is left in order where types and their counts agree."""
+def anchors(before: GraphDoc, after: GraphDoc, *, bodies: bool = False) -> Anchors:
+    """Pair inputs and parameters: by name, and what is left in order where types and their counts agree.
+
+    Bodies of higher-order ops are given operands by position. Where they have inputs of the same types, place pairs
+    them; where one lost some, the names that a pass keeps say which.
+    """
+    mine, theirs = _inputs(before), _inputs(after)
+    positional = bodies and [found for _, found in mine] == [found for _, found in theirs]
+    names = zip((name for name, _ in theirs), (name for name, _ in mine), strict=False)
     return Anchors(
-        inputs=_pair(
-            [(node.target, node.type) for node in before.inputs],
-            [(node.target, node.type) for node in after.inputs],
-        ),
+        inputs=dict(names) if positional else _pair(mine, theirs),
         parameters=_pair(_by_fqn(before.parameters), _by_fqn(after.parameters)),
+        positional=positional,
     )
+
+
+def _inputs(doc: GraphDoc) -> list[tuple[str, Type | None]]:
+    return [(node.target, node.type) for node in doc.inputs]
 
 
 def _by_fqn(parameters: Iterable[Parameter]) -> list[tuple[str, Type | None]]:
@@ -56,7 +69,10 @@ Label = tuple[str, Hashable]
 
 def labels(doc: GraphDoc, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> list[Label]:
     """What each node is, apart from its arguments. The mappings give inputs and parameters their common names."""
-    contents: dict[str, Hashable] = {path: ("graph", text(graph)) for path, graph in doc.subgraphs}
+    by_name = called_by_name(doc)
+    contents: dict[str, Hashable] = {
+        path: ("graph", text(graph) if path in by_name else body_text(graph)) for path, graph in doc.subgraphs
+    }
     contents.update((path, ("object", path, name)) for path, name in doc.objects)
 
     def label(node: Node) -> Label:

@@ -15,6 +15,7 @@ from tracing.graph.document import GraphDoc
 from tracing.graph.interface import interface_changes, output_changes
 from tracing.graph.matching import Matching, match
 from tracing.graph.reasons import Reasons, reasons
+from tracing.graph.text import called_by_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class GraphDiff:
 
     @property
     def same(self) -> bool:
-        """Whether the graphs are equal up to node names, the names of nested graphs, and legal order."""
+        """Whether the graphs are equal up to legal order and names: of nodes, nested graphs and inputs of bodies."""
         return self.differences == Differences() and not self.subgraphs
 
     def op_counts(self) -> tuple[tuple[str, int, int], ...]:
@@ -67,7 +68,11 @@ def diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None = N
     A report that counts other nodes than `before` has is about other graphs and left out. Time is linear in nodes and
     edges. Raises DeadkvError if `report` is not a report.
     """
-    common = anchors(before, after)
+    return _diff(before, after, report, bodies=False)
+
+
+def _diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None, *, bodies: bool) -> GraphDiff:
+    common = anchors(before, after, bodies=bodies)
     matching = match(before, after, common)
     found = Differences() if matching.equal else _differences(matching, common)
     interface = (*interface_changes(before, after, common), *found.interface)
@@ -116,8 +121,9 @@ def _subgraphs(matching: Matching) -> list[SubgraphDiff]:
         for one, other in matched
         if one.op in ("get_attr", "call_module")
     )
+    named = called_by_name(before) | called_by_name(after)
     compared = [
-        SubgraphDiff(path, other, diff(graphs[path], others[other]))
+        SubgraphDiff(path, other, _diff(graphs[path], others[other], None, bodies=path not in named))
         for path, other in paths
         if path in graphs and other in others
     ]

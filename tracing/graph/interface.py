@@ -13,8 +13,9 @@ from tracing.graph.text import alias_name, type_text, value_text
 def interface_changes(before: GraphDoc, after: GraphDoc, anchors: Anchors) -> Iterator[InterfaceChange]:
     """Changes to names and order of inputs, and to parameters and aliases."""
     inputs = [node.target for node in before.inputs], [node.target for node in after.inputs]
-    yield from _names("input", *inputs, anchors.inputs)
-    yield from _order(*inputs, anchors.inputs)
+    if not anchors.positional:
+        yield from _names("input", *inputs, anchors.inputs)
+        yield from _order(*inputs, anchors.inputs)
     parameters = [p.fqn for p in before.parameters], [p.fqn for p in after.parameters]
     yield from _names("parameter", *parameters, anchors.parameters)
     yield from _parameter_types(before, after, anchors.parameters)

@@ -31,13 +31,26 @@ def text(doc: GraphDoc, *, source: bool = False) -> str:
     return "".join(f"{line.text}\n" for line in lines(doc, source=source))
 
 
+def body_text(doc: GraphDoc) -> str:
+    """The text of `doc` as the body of a higher-order op, which gives it operands by position: inputs have no names."""
+    return "".join(f"{line.text}\n" for line in _lines(doc, _Printer(source=False), None, named=False))
+
+
 def lines(doc: GraphDoc, *, source: bool = False, numbers: Mapping[str, str] | None = None) -> list[Line]:
     """The lines of `text`; `numbers` gives the outermost nodes other SSA numbers, by name."""
-    printer = _Printer(source)
-    found = list(printer.graph("graph", doc, numbers or number(doc)))
-    for index, nested in enumerate(printer.nested):  # grows while it is printed
-        found.extend(printer.graph(f"graph @{index}", nested, number(nested)))
+    return _lines(doc, _Printer(source), numbers, named=True)
+
+
+def _lines(doc: GraphDoc, printer: _Printer, numbers: Mapping[str, str] | None, named: bool) -> list[Line]:
+    found = list(printer.graph("graph", doc, numbers or number(doc), named))
+    for index, (nested, by_name) in enumerate(printer.nested):  # grows while it is printed
+        found.extend(printer.graph(f"graph @{index}", nested, number(nested), by_name))
     return found
+
+
+def called_by_name(doc: GraphDoc) -> frozenset[str]:
+    """Paths of the nested graphs that nodes call as modules, perhaps by keyword; others are handed to an operator."""
+    return frozenset(node.target.removeprefix("module:") for node in doc.nodes if node.op == "call_module")
 
 
 def number(doc: GraphDoc) -> dict[str, str]:
@@ -121,9 +134,9 @@ class _Printer:
 
     def __init__(self, source: bool) -> None:
         self.source = source
-        self.nested: list[GraphDoc] = []
+        self.nested: list[tuple[GraphDoc, bool]] = []  # and whether the names of its inputs count
 
-    def graph(self, title: str, doc: GraphDoc, numbers: Mapping[str, str]) -> Iterator[Line]:
+    def graph(self, title: str, doc: GraphDoc, numbers: Mapping[str, str], named: bool) -> Iterator[Line]:
         yield Line(f"{title}:")
         if doc.parameters:
             yield Line("  parameters:")
@@ -133,26 +146,27 @@ class _Printer:
         yield Line("  nodes:")
         paths = self._paths(doc)
         for node in doc.nodes[:-1]:
-            yield Line(f"    {self._node(node, numbers, paths)}{self._comment(node)}", node.name)
+            yield Line(f"    {self._node(node, numbers, paths, named)}{self._comment(node)}", node.name)
         yield from _outputs(doc, numbers)
 
     def _paths(self, doc: GraphDoc) -> dict[str, str]:
         """How to write the attributes that are no tensors: graphs by number, objects with their class."""
         paths = {path: f"{printable(path)} [{printable(name)}]" for path, name in doc.objects}
-        graphs = dict(doc.subgraphs)
+        graphs, by_name = dict(doc.subgraphs), called_by_name(doc)
         for node in doc.nodes:
             path = node.target.removeprefix("module:")
             if node.op in ("get_attr", "call_module") and path in graphs and path not in paths:
                 paths[path] = f"@{len(self.nested)}"
-                self.nested.append(graphs[path])
+                self.nested.append((graphs[path], path in by_name))
         return paths
 
-    def _node(self, node: Node, numbers: Mapping[str, str], paths: Mapping[str, str]) -> str:
+    def _node(self, node: Node, numbers: Mapping[str, str], paths: Mapping[str, str], named: bool) -> str:
         arguments = [value_text(arg, lambda name: f"%{numbers[name]}") for arg in node.args]
         arguments += [f"{key}={value_text(arg, lambda name: f'%{numbers[name]}')}" for key, arg in node.kwargs]
         head = f"%{numbers[node.name]}: {type_text(node.type)} = "
         if node.op == "placeholder":
-            return f"{head}input {printable(node.target)}" + "".join(f" = {default}" for default in arguments)
+            name = f" {printable(node.target)}" if named else ""
+            return f"{head}input{name}" + "".join(f" = {default}" for default in arguments)
         if node.op == "get_attr":
             known = paths.get(node.target)
             return head + (f"parameter {printable(node.target)}" if known is None else f"attribute {known}")
