@@ -18,6 +18,7 @@ from typing import Any
 
 from torch._ops import HigherOrderOperator
 from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
 
 from passes.regions.structure import Path, leaves
 
@@ -183,10 +184,16 @@ def _body(path: str, module: GraphModule) -> Body | None:
     found: Any = module
     for name in path.split("."):
         found = getattr(found, name, None)
-    if not isinstance(found, GraphModule):
+    if not isinstance(found, GraphModule) or not _runs_its_graph_alone(found):
         return None
     output = next(iter(found.graph.find_nodes(op="output")))
     return Body(path, found, tuple(found.graph.find_nodes(op="placeholder")), tuple(leaves(output.args[0])))
+
+
+def _runs_its_graph_alone(module: GraphModule) -> bool:
+    """Whether calling `module` runs its graph on the very arguments: no hooks, no flattening of containers."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    return not any(hooks) and type(module.graph._codegen) is CodeGen
 
 
 def _is_consistent(call: RegionCall) -> bool:
