@@ -154,7 +154,9 @@ class Removal:
         if (frame, user, node) in self.released:
             return
         self.released.add((frame, user, node))
-        self.users_left[frame, node] = self.users_left.get((frame, node), len(node.users)) - 1
+        if self._proves(frame, user, node):
+            return
+        self.users_left[frame, node] = self._uses_left(frame, node) - 1
         if self.users_left[frame, node] == 0 and node not in self.erased[frame]:
             if node.op == "placeholder" and frame.parent is not None:
                 self._drop_unused_operand(frame, node)
@@ -171,7 +173,14 @@ class Removal:
             self._drop_operand(caller, call, index)
 
     def _uses_left(self, frame: Frame, node: Node) -> int:
-        return self.users_left.get((frame, node), len(node.users))
+        if (frame, node) not in self.users_left:
+            self.users_left[frame, node] = sum(not self._proves(frame, user, node) for user in node.users)
+        return self.users_left[frame, node]
+
+    def _proves(self, frame: Frame, user: Node, node: Node) -> bool:
+        """Whether `user` only asserts of `node` what the trace has proven, and so goes with it."""
+        rewrites = self.demand[frame].rewrites.get(user, ())
+        return any(isinstance(rewrite, Drop) and node in rewrite.severs for rewrite in rewrites)
 
     def plan(self, frame: Frame) -> Plan:
         """What was found for the graph of `frame` and those below it."""
