@@ -6,6 +6,7 @@ result.graph_module, result.modified, result.report
 
 from passes.context import TkgContext
 from passes.contracts import Contract, EmptyTensor, register_contract, register_marker
+from passes.dedup import DedupPrefixCache, DedupReport, verify_dedup
 from passes.errors import DeadkvError, PruneVerificationError
 from passes.pipeline import PassPipeline, PipelineResult
 from passes.prune import PrunePrefixCache, PruneResult
@@ -17,6 +18,8 @@ from passes.verify import verify_prune
 __all__ = [
     "Contract",
     "DeadkvError",
+    "DedupPrefixCache",
+    "DedupReport",
     "EmptyTensor",
     "InputMap",
     "PassPipeline",
@@ -31,5 +34,6 @@ __all__ = [
     "register_contract",
     "register_marker",
     "register_pass",
+    "verify_dedup",
     "verify_prune",
 ]
