@@ -14,10 +14,9 @@ def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
     """A copy of a graph, node names and metadata kept, and the map from old nodes to new ones."""
     copied = Graph(tracer_cls=graph._tracer_cls)
     renamed: dict[Node, Node] = {}
-    result = copied.graph_copy(graph, renamed)
-    output = next(iter(graph.find_nodes(op="output")))
-    renamed[output] = copied.output(result)
-    renamed[output].meta = dict(output.meta)
+    copied.graph_copy(graph, renamed)
+    output = graph.output_node()
+    renamed[output] = copied.node_copy(output, renamed.__getitem__)
     copied._codegen = graph._codegen
     return copied, renamed
 

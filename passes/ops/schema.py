@@ -166,7 +166,7 @@ def _renamed(kwargs: Mapping[str, Any], names: Container[str]) -> dict[str, Any]
 
 def _collect_variadic(args: tuple[Any, ...], at: int | None) -> tuple[Any, ...]:
     """Folds `x.permute(0, 2, 1)` into `x.permute([0, 2, 1])`, as torch's argument parser does."""
-    if at is None or len(args) <= at or isinstance(args[at], (list, tuple)):
+    if at is None or len(args) <= at or args[at] is None or isinstance(args[at], (list, tuple)):
         return args
     return (*args[:at], list(args[at:]))
 
