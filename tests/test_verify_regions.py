@@ -5,16 +5,18 @@ Every pruned graph here is made by hand, so that the verifier is tested without 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from passes import PruneVerificationError, register_contract, register_marker, verify_prune
+from passes import PrunePrefixCache, PruneVerificationError, register_contract, register_marker, verify_prune
+from passes.verify import correspondence, judgement
 from tests.support.prunes import assert_same_behaviour
 from tests.support.regions import (
     RegionBuilder,
@@ -48,6 +50,7 @@ _define("mark(Tensor[] lanes, int id) -> Tensor[]", lambda lanes, id: [lane.clon
 _define("mark_pair(Tensor a, Tensor b) -> (Tensor, Tensor)", lambda a, b: (a.clone(), b.clone()))
 _define("unmarked(Tensor[] lanes, int id) -> Tensor[]", lambda lanes, id: [lane.clone() for lane in lanes])  # noqa: A006
 _define("fill(Tensor(a!) into, Tensor x) -> ()", _fill, lambda into, x: None)
+_define("unknown_fill(Tensor(a!) into, Tensor x) -> ()", _fill, lambda into, x: None)
 verifylib = torch.ops.verifylib
 
 
@@ -500,6 +503,7 @@ def without(*names: str) -> Edit:
 
 
 def results(*values: str) -> Edit:
+    """Gives a graph another output."""
     return lambda module: set_results(module, values)
 
 
@@ -697,10 +701,10 @@ def test_a_wrong_prune_is_rejected(name: str, tamper: Edit, message: str) -> Non
         verify_prune(before, after)
 
 
-# Graphs of which the hand-made prune of another case is wrong.
+# Graphs that look like a case, of which the case's prune is wrong.
 
 
-def edited(before: Callable[[], GraphModule], edit: Edit) -> Callable[[], GraphModule]:
+def changed(before: Callable[[], GraphModule], edit: Edit) -> Callable[[], GraphModule]:
     """A case's graph before, changed."""
 
     def build() -> GraphModule:
@@ -711,10 +715,23 @@ def edited(before: Callable[[], GraphModule], edit: Edit) -> Callable[[], GraphM
     return build
 
 
-def write_operand(module: GraphModule) -> None:
-    """The body of `layer` adds to its input `prior`, which the pruned body then no longer does."""
-    set_args(module.layer, "add_", "prior", 1)
-    node(module.layer, "add_").name = "write"
+def add_call(target: object, *args: str, name: str) -> Edit:
+    """Adds a call before the output of a graph, whose arguments are nodes."""
+
+    def edit(module: GraphModule) -> None:
+        operands = tuple(node(module, arg) if isinstance(arg, str) else arg for arg in args)
+        with module.graph.inserting_before(node(module, "output")):
+            made = module.graph.create_node("call_function", target, operands, name=name)  # type: ignore[arg-type]
+        made.meta = dict(operands[0].meta)
+        module.recompile()
+
+    return edit
+
+
+def taken_by_one(module: GraphModule) -> None:
+    """The second caller also takes the result that is about to go."""
+    add_call(operator.getitem, "layer_1", 0, name="taken")(module)
+    set_results(module, ("add", "taken"))
 
 
 def only_slices() -> GraphModule:
@@ -722,25 +739,26 @@ def only_slices() -> GraphModule:
     build, _, _, prior = start()
     body = build.nested()
     total, _ = body.input("total", 1), body.input("prior", *SHAPE[1:])
-    results = (body.call(aten.add.Tensor, total, 1), body.call(aten.mul.Tensor, total, 2))
-    build.body("body", body.returning(results))
+    build.body("body", body.returning((body.call(aten.add.Tensor, total, 1), body.call(aten.mul.Tensor, total, 2))))
     call = build.scan("body", [build.call(aten.zeros.default, [1])], [prior])
     return build.module(build.item(call, 0), build.item(call, 1))
 
 
 def prune_only_slices(module: GraphModule) -> None:
     erase(module.body, "prior")
-    set_args(module, "scan", "scan", ["zeros"], [], ())
+    set_args(module, "scan", "body", ["zeros"], [], ())
     drop_site(module)
 
 
 def two_shapes() -> GraphModule:
-    """The body of `folded_size` with a second caller, whose `prior` is shorter."""
+    """The body of `folded_size`, called once more with a shorter `prior`."""
     build, x, y, prior = start()
-    layer_of = folded_size().layer
-    build.root.add_module("layer", layer_of)
+    build.body("layer", folded_size().layer)
     short = build.call(aten.slice.Tensor, prior, 2, 0, 4)
-    calls = [build.call_module("layer", x, value, y) for value in (prior, short)]
+    calls = []
+    for operands in ((x, prior, y), (x, short, y)):
+        calls.append(build.graph.call_module("layer", operands))
+        calls[-1].meta["val"] = (x.meta["val"],) * 3
     return finish(build, *calls)
 
 
@@ -753,3 +771,232 @@ def prune_two_shapes(module: GraphModule) -> None:
     renumber(module, "layer", "layer_1")
     erase(module, "slice_1")
     drop_site(module)
+
+
+def prune_write_first(prune: Edit, path: str) -> Edit:
+    """A prune that takes a node called `extra` out of a graph before all else."""
+    return all_of(inside(path, without("extra")) if path else without("extra"), prune)
+
+
+def dead_loop() -> GraphModule:
+    """A loop whose results nobody takes."""
+    build, x, y, prior = start()
+    count = build.input("count", dtype=torch.int64)
+    steers, body = build.nested(), build.nested()
+    for inner in (steers, body):
+        inner.input("i", dtype=torch.int64), inner.input("prior", *SHAPE)
+    i, prior_in = list(body.graph.nodes)
+    build.body("steers", steers.returning(steers.call(aten.lt.Scalar, next(iter(steers.graph.nodes)), 3)))
+    build.body("body", body.returning((body.call(aten.add.Tensor, i, 1), body.call(aten.mul.Tensor, prior_in, 2))))
+    build.while_loop("steers", "body", (count, prior))
+    return build.module(build.call(aten.add.Tensor, x, y))
+
+
+def site_output(module: GraphModule) -> None:
+    set_results(module, ("add", "permute"))
+
+
+def unregistered(target: object) -> Edit:
+    """Makes the operator of a case one that nobody registered."""
+
+    def edit(module: GraphModule) -> None:
+        for found in module.graph.nodes:
+            if getattr(found.target, "namespace", "") == "verifylib":
+                found.target = target
+
+    return edit
+
+
+WRONG: tuple[tuple[str, Callable[[], GraphModule], Edit, str], ...] = (
+    (
+        "one_caller_takes_the_result",
+        changed(two_callers, taken_by_one),
+        all_of(put("taken", "layer_1", 0), prune_two_callers),
+        "%taken: it took a result|%taken: it now takes another result of %layer_1",
+    ),
+    (
+        "operand_read_in_the_body",
+        changed(call_module, inside("layer", put("add", "x", "prior"))),
+        all_of(inside("layer", put("add", "x", "x")), prune_call_module),
+        r"path %permute -> layer:%prior -> %add -> %output -> %layer -> %getitem -> %add -> %output",
+    ),
+    (
+        "operand_written_in_the_body",
+        changed(call_module, inside("layer", add_call(aten.zero_.default, "prior", name="extra"))),
+        prune_write_first(prune_call_module, "layer"),
+        "%extra in %layer: it writes the storage of %prior, which outlives it",
+    ),
+    (
+        "write_through_a_view_in_the_body",
+        changed(
+            call_module,
+            inside(
+                "layer",
+                all_of(
+                    add_call(aten.detach.default, "x", name="extra_view"),
+                    add_call(aten.zero_.default, "extra_view", name="extra"),
+                ),
+            ),
+        ),
+        prune_write_first(all_of(inside("layer", without("extra_view")), prune_call_module), "layer"),
+        "%extra in %layer: it writes the storage of %x, which outlives it",
+    ),
+    (
+        "random_in_the_body",
+        changed(call_module, inside("layer", add_call(aten.bernoulli.default, "x", name="extra"))),
+        prune_write_first(prune_call_module, "layer"),
+        "%extra in %layer: it draws random numbers",
+    ),
+    (
+        "one_branch_reads",
+        changed(cond, inside("no", put("add", "prior", "y"))),
+        all_of(inside("no", put("add", "x", "y")), prune_cond),
+        "path %permute -> cond:%prior -> %add",
+    ),
+    (
+        "carry_steers_the_loop",
+        changed(while_loop, inside("steers", put("lt", "prior", 3))),
+        all_of(inside("steers", put("lt", "i", 3)), prune_while_loop),
+        "path %permute -> while_loop:%prior -> %lt -> %output -> %while_loop",
+    ),
+    (
+        "carry_feeds_another",
+        changed(while_loop, inside("body", put("sub", "x", "prior"))),
+        all_of(inside("body", put("sub", "x", "y")), prune_while_loop),
+        "path %permute -> while_loop:%prior -> %sub",
+    ),
+    (
+        "carries_are_swapped",
+        changed(while_loop, inside("body", results("sub", "add", "mul"))),
+        prune_while_loop,
+        "its results are not those before less some",
+    ),
+    (
+        "carries_are_swapped_and_both_stay_named",
+        changed(while_loop, inside("body", results("sub", "add", "mul"))),
+        all_of(inside("body", results("add", "mul")), lambda m: None, prune_while_loop),
+        "its results are not those before less some",
+    ),
+    (
+        "scan_carry_feeds_another",
+        changed(scan, inside("body", put("add", "total", "dead"))),
+        all_of(inside("body", put("add", "total", "x")), prune_scan),
+        "scan:%dead -> %add",
+    ),
+    ("the_last_slices", only_slices, prune_only_slices, "nothing is left that says how many rounds it runs"),
+    (
+        "inner_result_is_returned",
+        changed(nested, lambda m: add_call(operator.getitem, "middle", 0, name="taken")(m)),
+        all_of(put("taken", "middle", 0), prune_nested),
+        "%taken: it now takes another result of %middle",
+    ),
+    ("folded_for_another_shape", two_shapes, prune_two_shapes, "holds for another tensor than the call gives"),
+    (
+        "dead_region_writes_its_operand",
+        changed(dead_region, inside("dead", put("mul_", "b", "b"))),
+        prune_dead_region,
+        "%dead: its graph runs %mul_, which writes the storage of %b",
+    ),
+    (
+        "dead_region_draws",
+        changed(dead_region, inside("dead", add_call(aten.bernoulli.default, "a", name="extra"))),
+        prune_dead_region,
+        "%dead: its graph runs %extra, and of that: it draws random numbers",
+    ),
+    (
+        "dead_region_calls_an_unknown_operator",
+        changed(dead_region, inside("dead", add_call(verifylib.unknown_fill.default, "a", "b", name="extra"))),
+        prune_dead_region,
+        "%dead: its graph runs %extra, and of that: nothing is known of the operator",
+    ),
+    (
+        "write_to_a_region_result_that_is_an_operand",
+        changed(dead_region, inside("dead", results("b"))),
+        prune_dead_region,
+        "%zero_: it writes the storage of %x, which outlives it",
+    ),
+    (
+        "dead_loop",
+        dead_loop,
+        all_of(without("while_loop", "body", "steers"), drop_site),
+        "%while_loop: it is a loop, which may not end",
+    ),
+    (
+        "marker_removed",
+        changed(fixed_marker, results("add")),
+        all_of(without("neg", "getitem_1", "getitem", "mark_pair"), drop_site),
+        "%mark_pair: it is a boundary marker, which stays",
+    ),
+    (
+        "marker_without_lanes",
+        changed(marker, all_of(results("x"), without("add", "getitem_1", "getitem"))),
+        all_of(put("mark", [], 7), drop_site),
+        "its lanes are not those before less some",
+    ),
+    (
+        "marker_lane_is_taken",
+        changed(marker, put("getitem", "mark", 0)),
+        prune_marker,
+        "%getitem: it now takes another result of %mark",
+    ),
+    ("unregistered_lanes", changed(marker, unregistered(verifylib.unmarked.default)), prune_marker, "became"),
+    (
+        "unknown_operator",
+        changed(contracted, unregistered(verifylib.unknown_fill.default)),
+        prune_contracted,
+        "%fill: nothing is known of the operator verifylib.unknown_fill.default",
+    ),
+    (
+        "contracted_write_to_an_input",
+        changed(contracted, put("fill", "y", "x")),
+        prune_contracted,
+        "%fill: it writes the storage of %y, which outlives it",
+    ),
+    (
+        "contracted_write_is_read",
+        changed(contracted, site_output),
+        all_of(site_output, without("fill")),
+        "%fill: it writes the storage of %permute, which outlives it",
+    ),
+)
+
+
+@pytest.mark.parametrize(("before", "prune", "message"), [pytest.param(*case[1:], id=case[0]) for case in WRONG])
+def test_what_is_right_elsewhere_is_rejected_here(before: Callable[[], GraphModule], prune: Edit, message: str) -> None:
+    module = before()
+    after = sharing_copy(module)
+    prune(after)
+    with pytest.raises(PruneVerificationError, match=message):
+        verify_prune(module, after)
+
+
+def test_a_graph_is_judged_once_however_many_calls_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[GraphModule] = []
+
+    def correspond(before: GraphModule, after: GraphModule, within: object) -> object:
+        judged.append(before)
+        return correspondence.correspond(before, after, within)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(judgement, "correspond", correspond)
+    before, after = pruned("invoke_shared")
+    verify_prune(before, after)
+    assert judged == [before, before.region]
+
+
+def test_the_report_of_the_pass_must_say_what_changed_in_regions() -> None:
+    before = changed(invoke_shared, lambda module: None)()
+    result = PrunePrefixCache(policy="liveness")(before)
+    report = result.report
+    assert report.summary["gathers_after"] == 0 and len(report.regions) == 2
+    verify_prune(before, result.graph_module, report)
+    first = report.regions[0]
+    for wrong, message in (
+        (replace(report, regions=report.regions[1:]), "%invoke_subgraph: its graph region changed, but the report"),
+        (replace(report, regions=(*report.regions, first)), "says that region changed with invoke_subgraph, but"),
+        (replace(report, regions=(replace(first, operands=()), *report.regions[1:])), "wrong about the inputs"),
+        (replace(report, regions=(replace(first, results=(1,)), *report.regions[1:])), "wrong about the results"),
+        (replace(report, regions=(replace(first, becomes="else"), *report.regions[1:])), "wrong about the path"),
+        (replace(report, regions=(replace(first, removed=()), *report.regions[1:])), "was removed, but the report"),
+    ):
+        with pytest.raises(PruneVerificationError, match=message):
+            verify_prune(before, result.graph_module, wrong)

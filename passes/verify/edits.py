@@ -28,7 +28,8 @@ def check_edits(pair: Correspondence, contracts: Contracts, explained: Collectio
         is_result = pair.is_nested and old.op == "output"
         flaw = None if old in explained or is_result else _edit_flaw(pair, old, new, contracts)
         if flaw is not None:
-            reject(_lost_operand(pair, old), f"{flaw} (%{old.name})", pair.within)
+            lost = next((operand for operand in old.all_input_nodes if operand not in pair.kept), None)
+            reject(lost or old, f"{flaw} (%{old.name})", pair.within, old if lost else None)
 
 
 _INSERTABLE = frozenset(
@@ -47,10 +48,6 @@ def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts)
             continue
         return f"argument {place} became {now}, which is not known to make no difference"
     return None
-
-
-def _lost_operand(pair: Correspondence, old: Node) -> Node:
-    return next((operand for operand in old.all_input_nodes if operand not in pair.kept), old)
 
 
 def _is_unread(old: Node, place: str, now: Any, contracts: Contracts) -> bool:

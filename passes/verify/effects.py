@@ -17,6 +17,7 @@ from passes.verify.nodes import operator_name
 from passes.verify.symbols import asserts_what_was_traced
 
 _PURE_NAMESPACES = frozenset({"aten"})
+_COLLECTIVES = frozenset("_c10d_functional _c10d_functional_autograd c10d_functional c10d _dtensor".split())
 _SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
 _IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem})
 _PURE_METHODS = frozenset(
@@ -37,6 +38,8 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
         return _schema_flaw(node) if known else f"nothing is known of the method {node.target}"
     if node.op != "call_function":
         return f"nothing is known of the {node.op} {node.target}"
+    if getattr(node.target, "namespace", None) in _COLLECTIVES:
+        return "it is a collective, in which every rank must take part"
     if contract_of(node, contracts) is not None:
         return _schema_flaw(node)
     if isinstance(node.target, OpOverload) and node.target.namespace not in _PURE_NAMESPACES:

@@ -35,8 +35,9 @@ def _identified(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
         for node in found.graph.nodes:
             call = bind_region(node, found)
             for body in () if call is None else call.bodies:
-                if call is not None and call.kind == "invoke_subgraph":
-                    yield str(node.args[1]), body.module
+                identifier = node.args[1] if call is not None and call.kind == "invoke_subgraph" else None
+                if isinstance(identifier, str):
+                    yield identifier, body.module
                 if body.module not in seen:
                     seen.add(body.module)
                     pending.append(body.module)

@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 from passes.contracts import Contracts
 from passes.ops.schema import operand_nodes
 from passes.regions.calls import Body, RegionCall, bind_region
-from passes.verify.effects import first_operand, schemas, written
+from passes.verify.effects import contract_of, first_operand, schemas, written
 from passes.verify.nodes import operator_name, traced
 
 _FRESH_COMPOSITES = frozenset("take_along_dim matmul linear softmax layer_norm rms_norm".split())
@@ -50,8 +50,10 @@ def sources(node: Node, module: GraphModule, contracts: Contracts) -> list[Node]
         return _region_sources(region, contracts)
     if allocates(node):
         return []
-    only_first = operator_name(node) in _VIEWS or any(written(node, contracts))
-    return list(first_operand(node)) if only_first else (node.all_input_nodes or None)
+    hands_on_first = operator_name(node) in _VIEWS or any(written(node, contracts))
+    if hands_on_first and contract_of(node, contracts) is None:
+        return list(first_operand(node))
+    return node.all_input_nodes or None
 
 
 def _region_sources(call: RegionCall, contracts: Contracts) -> list[Node] | None:

@@ -15,19 +15,22 @@ Within = tuple[RegionCall, ...]
 """The calls that lead to a nested graph, outermost first."""
 
 
-def reject(node: Node | None, reason: str, within: Within = ()) -> NoReturn:
-    """Raises PruneVerificationError for `node`, with its path to the nearest output, out of the graphs around it."""
+def reject(node: Node | None, reason: str, within: Within = (), user: Node | None = None) -> NoReturn:
+    """Raises PruneVerificationError for `node`, with its path to the nearest output, out of the graphs around it.
+
+    The path goes by way of `user`, one of the users of `node`, if it is given.
+    """
     place = "".join(f" in %{call.node.name}" for call in reversed(within))
     if node is None:
         raise PruneVerificationError(f"prune not verified{place and ','}{place}: {reason}")
-    path = " -> ".join(_steps(node, within))
+    path = " -> ".join(_steps([node, *path_to_output(user)] if user else path_to_output(node), within))
     raise PruneVerificationError(f"prune not verified: %{node.name}{place}: {reason}; path {path}")
 
 
-def _steps(node: Node, within: Within) -> list[str]:
+def _steps(path: list[Node], within: Within) -> list[str]:
     """`%prior -> invoke_subgraph:%prior_1 -> %add -> %output -> %invoke_subgraph -> %output`."""
-    steps = [f"%{step.name}" for step in path_to_output(node)]
-    start = node
+    steps = [f"%{step.name}" for step in path]
+    start = path[0]
     for call in reversed(within):
         steps[0] = f"{call.node.name}:{steps[0]}"
         steps += [f"%{step.name}" for step in path_to_output(call.node)]
