@@ -40,12 +40,14 @@ class Contract:
         writes: the same for operands that it writes in place. None: the schema's alias annotations hold.
         stand_in: what an unread operand is replaced by, per operand name. An operand whose schema type is Optional
             needs no entry: it becomes None.
+        inferred: nobody declared it; it was read off a trace, for one call.
     """
 
     op: str
     reads: Operands
     writes: Operands | None = None
     stand_in: Mapping[str, StandIn] = field(default_factory=dict)
+    inferred: bool = False
 
     def __post_init__(self) -> None:
         """Raises DeadkvError for a stand-in that can never be used, because its operand is always read or written."""

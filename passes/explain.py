@@ -9,8 +9,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes import metadata
-from passes.demand.lattice import Demand
-from passes.demand.result import DemandResult
+from passes.dead_reasons import dead_reason
 from passes.ops.schema import operand_nodes
 from passes.pins import Demands, Step, pin_path
 from passes.policy import Decision
@@ -38,7 +37,7 @@ def site_report(verdict: Verdict, demands: Demands, *, removed_status: str = DEA
     path = pin_path(Step(site.frame, site.gather), demands)
     held = verdict.decision.held_by if verdict.decision is not None else None
     status = LIVE if verdict.decision is None else KEPT if held is not None else removed_status
-    reason = _live_reason(site, path, demands) if status == LIVE else _dead_reason(site, demands[site.frame])
+    reason = _live_reason(site, path, demands) if status == LIVE else dead_reason(site, demands)
     if held is not None:
         reason = f"{reason}; held by gate {held.gate} ({held.detail}); policy liveness would remove it"
     return SiteReport(
@@ -92,18 +91,6 @@ def _output_index(path: tuple[Step, ...]) -> int:
     results = [list(operand_nodes(value)) for _, value in leaves(path[-1].node.args[0])]
     before = path[-2].node if len(path) > 1 else None
     return next((index for index, found in enumerate(results) if before in found), 0)
-
-
-def _dead_reason(site: Site, demand: DemandResult) -> str:
-    if any(demand.of(node) is Demand.SHAPE for node in site.chain):
-        return "only its shape is used, and that is known"
-    if not site.chain[-1].users and all(_users_within(node, site.chain) for node in site.chain):
-        return "nothing uses it"
-    return "nothing that uses it reads its elements or has any effect"
-
-
-def _users_within(node: Node, chain: Iterable[Node]) -> bool:
-    return all(user in chain for user in node.users)
 
 
 def gate_reports(verdicts: Iterable[Verdict]) -> tuple[GateReport, ...]:

@@ -16,6 +16,7 @@ from passes.explain import Verdict
 from passes.facts import graph_facts
 from passes.frames import Frame, demand_in, frame_tree
 from passes.identity import source_hash
+from passes.inference import InferringContracts
 from passes.pins import Demands
 from passes.plan import Plan
 from passes.policy import policy_named
@@ -93,6 +94,7 @@ class PrunePrefixCache(PassBase):
         inplace: edit the given module. Otherwise it is left untouched and the result shares its parameters.
         contracts: read-set contracts of opaque operators; by default those of `register_contract`.
         shrink_inputs: drop the inputs that lose their last use; the result's `input_map` says which are left.
+        infer_contracts: for an operator without a contract, read one off a trace of its own implementation.
     """
 
     policy: str = "conservative"
@@ -100,6 +102,7 @@ class PrunePrefixCache(PassBase):
     inplace: bool = False
     contracts: Contracts | None = None
     shrink_inputs: bool = False
+    infer_contracts: bool = False
 
     name = "prune-prefix-cache"
 
@@ -135,7 +138,7 @@ class PrunePrefixCache(PassBase):
 
     def verify(self, before: GraphModule, result: PassResult) -> None:
         """Proves a result of this pass. Raises PruneVerificationError if it is not provably equivalent to `before`."""
-        verify_prune(before, result.graph_module, getattr(result, "report", None), contracts=self.contracts)
+        verify_prune(before, result.graph_module, getattr(result, "report", None), contracts=self._contracts())
 
     def explain(self, graph_module: GraphModule) -> PruneReport:
         """The report that `call` would give, with status "dead" for what it would remove. Edits nothing."""
@@ -144,7 +147,7 @@ class PrunePrefixCache(PassBase):
     def analyze(self, graph_module: GraphModule) -> Analysis:
         """Sites, demand, the policy's decision on each site, and the plan. Edits nothing."""
         _require_graph_module(graph_module)
-        root = frame_tree(graph_facts(graph_module, self.contracts or DEFAULT_CONTRACTS))
+        root = frame_tree(graph_facts(graph_module, self._contracts()))
         search = find_sites(root, self.context)
         if not search.sites:
             return Analysis(root, search, {}, (), Plan())
@@ -160,6 +163,10 @@ class PrunePrefixCache(PassBase):
                 return Analysis(root, search, demands, verdicts, plan)
             kept_writes |= foreign
 
+    def _contracts(self) -> Contracts:
+        known = self.contracts or DEFAULT_CONTRACTS
+        return InferringContracts.over(known) if self.infer_contracts else known
+
     def _verdicts(self, search: SiteSearch, demands: Demands) -> Iterable[Verdict]:
         policy = policy_named(self.policy)
         for site in search.sites:
@@ -169,7 +176,7 @@ class PrunePrefixCache(PassBase):
 
     def uuid(self) -> str:
         """Identifies the pass's sources and options, for graph caches."""
-        return source_hash(f"{self.policy} {self.context} {self.shrink_inputs}")
+        return source_hash(f"{self.policy} {self.context} {self.shrink_inputs} {self.infer_contracts}")
 
 
 def _require_graph_module(module: GraphModule) -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch.fx import GraphModule
 
 from passes.explain import Verdict, gate_reports, site_report
-from passes.frames import Frame
+from passes.frames import Frame, walk
+from passes.ops.schema import Call
 from passes.pins import Demands
 from passes.plan import CallEdit, Plan
 from passes.regions.variants import variants_of
@@ -35,8 +36,22 @@ def make_report(
         },
         gates=gate_reports(known),
         sites=tuple(site_report(verdict, demands, removed_status=removed_status) for verdict in known),
-        notes=(search.explanation,) if search.explanation else (),
+        notes=(search.explanation,) if search.explanation else tuple(dict.fromkeys(_inferred(root))),
     )
+
+
+def _inferred(root: Frame) -> Iterator[str]:
+    for frame in walk(root):
+        for found in frame.facts.nodes.values():
+            if found.call is not None and found.contract is not None and found.contract.inferred:
+                reads = _listed(found.call, found.contract.operands_read(found.call))
+                writes = _listed(found.call, found.contract.operands_written(found.call))
+                text = f"inferred contract of {found.call.op}: reads {reads or 'nothing'}"
+                yield f"{text}; writes {writes}" if writes else text
+
+
+def _listed(call: Call, names: frozenset[str]) -> str:
+    return ", ".join(name for name in call.bound if name in names)
 
 
 def with_removals(report: PruneReport, plan: Plan, module: GraphModule) -> PruneReport:

@@ -122,7 +122,7 @@ def test_a_later_contract_replaces_an_earlier_one_and_gives_it_back() -> None:
         ({"reads": {"x", "priors"}}, "`reads` names unknown operand 'priors'; it has x, pool, table, prior"),
         ({"reads": {"x"}, "writes": {"out"}}, "`writes` names unknown operand 'out'"),
         ({"reads": {"x"}, "writes": {"x"}, "stand_in": {"prior": "x"}}, "stand-in 'x' of prior"),
-        ({"reads": {"x"}, "stand_in": {"prior": "nowhere"}}, "stand-in 'nowhere' of prior"),
+        ({"reads": {"x"}, "stand_in": {"prior": "nowhere"}}, "`stand_in` names unknown operand 'nowhere'"),
     ],
 )
 def test_a_contract_that_contradicts_its_operator_is_refused(options: dict[str, object], message: str) -> None:

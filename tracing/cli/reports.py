@@ -33,7 +33,7 @@ def print_summary(report: PruneReport) -> None:
     console = stdout()
     console.print(report.headline)
     for note in report.notes:
-        console.print(f"no site: {note}")
+        console.print(note if report.sites else f"no site: {note}")
     stayed = [site for site in report.sites if site.status in ("kept", "live")]
     for status, count in sorted(Counter(site.status for site in stayed).items()):
         first = next(site for site in stayed if site.status == status)
