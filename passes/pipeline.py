@@ -32,11 +32,16 @@ class VerifiedPass(Protocol):
         """Raises PruneVerificationError unless `result.graph_module` computes and writes what `before` does."""
 
 
+@runtime_checkable
 class Report(Protocol):
-    """What a pass did, as it stands in a JSON file."""
+    """What a pass did."""
+
+    @property
+    def headline(self) -> str:
+        """One line for a person."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, with the key `schema`."""
+        """The content of a JSON file: plain values only, with the key `schema`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class PassPipeline:
         result = step(before)
         if result is None:
             raise DeadkvError(f"pass {name} returned no PassResult")
-        error, report = _flaw(original, result, step), getattr(result, "report", None)
+        error, report = _flaw(original, result, step), _report(result)
         seconds = perf_counter() - started
         if error is None:
             return result.graph_module, PassRun(name, result.modified, seconds, report)
@@ -117,6 +122,11 @@ class PassPipeline:
             raise error
         log.warning("%s", error)
         return before, PassRun(name, False, seconds, report, str(error))
+
+
+def _report(result: PassResult) -> Report | None:
+    found = getattr(result, "report", None)
+    return found if isinstance(found, Report) else None
 
 
 def _flaw(before: GraphModule, result: PassResult, step: PassBase) -> PruneVerificationError | None:

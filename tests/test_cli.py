@@ -227,6 +227,28 @@ def test_weights_of_a_hugging_face_folder_are_loaded_and_run(
     assert not (tmp_path / "three").exists()
 
 
+def test_further_passes_run_after_pruning_and_report(
+    deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("compile", *SMALL, "--shrink-inputs", "--pass", "dedup-prefix-cache", "--out", tmp_path / "out")
+    assert deadkv(*arguments) == 0
+    assert "dedup-prefix-cache: gathers 0 -> 0" in capsys.readouterr().out
+    further = json.loads((tmp_path / "out" / "report.dedup-prefix-cache.json").read_text())
+    assert further["schema"] == "deadkv.dedup-report/1" and further["removed"] == []
+    assert set(json.loads((tmp_path / "out" / "report.json").read_text())["input_map"]) > {0, 1}
+    assert deadkv("passes", "--json") == 0
+    assert {"dedup-prefix-cache", "prune-prefix-cache"} <= {
+        entry["name"] for entry in json.loads(capsys.readouterr().out)
+    }
+
+
+def test_an_unknown_further_pass_is_one_line(deadkv: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deadkv("compile", *SMALL, "--pass", "dedup", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "unknown pass 'dedup': available are dedup-prefix-cache, prune-prefix-cache" in error
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_help_names_every_command(deadkv: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert deadkv("--help") == 0
     printed = capsys.readouterr().out

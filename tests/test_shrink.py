@@ -17,6 +17,7 @@ from passes import DeadkvError, PassPipeline, PrunePrefixCache, PruneVerificatio
 from tests.support.builder import GraphBuilder, decode_graph, decode_inputs
 from tests.support.prunes import assert_same_behaviour
 from tracing import capture, compile_tkg, with_passes
+from tracing.graph import load, paired_modules
 
 aten = torch.ops.aten
 SHRINK = PrunePrefixCache(policy="liveness", shrink_inputs=True)
@@ -251,6 +252,8 @@ def test_compile_hands_on_the_smaller_graph(frontend: str, tmp_path: Path) -> No
     assert parameters.count("block_table") == 1
     assert "block_table" in (tmp_path / "out" / "diff.txt").read_text(encoding="utf-8")
     assert result.graph_module.meta["capture"].inputs == ("x",)
+    before, after = (load(tmp_path / "out" / f"{name}.graph.json") for name in ("before", "after"))
+    verify_prune(*paired_modules(before, after))
 
 
 def test_a_refused_prune_gets_its_inputs_back() -> None:

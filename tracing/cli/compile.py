@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from passes import DeadkvError, PrunePrefixCache
+from passes.pipeline import PassRun
+from passes.registry import make_pass
 from tracing.backends import BACKENDS, TARGETS, get_backend, get_target
 from tracing.capture import FRONTENDS, spinner
 from tracing.cli.reports import print_summary
@@ -29,6 +31,12 @@ def compile_command(
     bucket: Annotated[int, typer.Option(help="Tokens of prefix a sequence, a multiple of the block size.")] = 1024,
     frontend: Annotated[str, typer.Option(help=f"How the graph is captured: {Names(FRONTENDS)}.")] = "make_fx",
     policy: Annotated[str, typer.Option(help="Which dead sites go: conservative, liveness.")] = "conservative",
+    shrink_inputs: Annotated[
+        bool, typer.Option("--shrink-inputs", help="Drop the graph inputs that lose their last use.")
+    ] = False,
+    then: Annotated[
+        list[str] | None, typer.Option("--pass", help="Further pass, run after prune-prefix-cache; repeatable.")
+    ] = None,
     backend: Annotated[str, typer.Option(help=f"Hand-off: auto (best installed), {Names(BACKENDS)}.")] = "auto",
     target: Annotated[str, typer.Option(help=f"Compile for: {Names(TARGETS)}.")] = "inf2",
     out: Annotated[
@@ -48,7 +56,7 @@ def compile_command(
     Writes before and after graphs, report.json, the diff, and the compiler's artefacts. No weights are needed.
     """
     folder = out or Path("deadkv-out") / f"{Path(model).name}-{Path(variant).name}-{Path(frontend).name}"
-    prune = PrunePrefixCache(policy=policy)
+    passes = [PrunePrefixCache(policy=policy, shrink_inputs=shrink_inputs), *map(make_pass, then or ())]
     _check_choices(frontend, backend, target, folder)
     decoder = build_decoder(model, variant, layers=layers, batch=batch, bucket=bucket)
     if weights is not None or run:
@@ -57,7 +65,7 @@ def compile_command(
         random_weights(decoder, seed) if weights is None else load_safetensors_folder(decoder, weights)
     with spinner("deadkv compile") as progress:
         result = compile_tkg(
-            decoder, decoder.example_inputs(), passes=[prune], backend=backend, target=target, out_dir=folder,
+            decoder, decoder.example_inputs(), passes=passes, backend=backend, target=target, out_dir=folder,
             frontend=frontend, aliases=decoder.aliases(), compiler_args=compiler_arg or (), timeout_s=timeout,
             progress=progress, log=lambda line: stderr().print(line),
         )  # fmt: skip
@@ -87,6 +95,8 @@ def _print(result: CompileResult, check: RunCheck | None, as_json: bool) -> None
         return
     print_summary(result.report)
     console = stdout()
+    for further in _further(result):
+        console.print(f"{further.name}: {'done' if further.report is None else further.report.headline}")
     if check is not None:
         console.print(check.line)
     done = result.backend
@@ -95,12 +105,18 @@ def _print(result: CompileResult, check: RunCheck | None, as_json: bool) -> None
         console.print(f"  cd {shlex.quote(str(result.out_dir))} && {shlex.join(done.command)}")
 
 
+def _further(result: CompileResult) -> tuple[PassRun, ...]:
+    """What the passes after prune-prefix-cache did."""
+    return result.pipeline.runs[1:]
+
+
 def _as_json(result: CompileResult, check: RunCheck | None) -> dict[str, Any]:
     assert result.report is not None and result.backend is not None
     done = result.backend
     return {
         "out": str(result.out_dir),
         "report": result.report.to_dict(),
+        "further": {run.name: None if run.report is None else run.report.to_dict() for run in _further(result)},
         "backend": {
             "name": done.backend,
             "artefacts": list(done.artefacts),
