@@ -151,4 +151,4 @@ def _contract_effects(call: Call, contract: Contract) -> Effects:
     writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
-    return Effects(lasting_effect(call), False, writes, aliases, keeps=True)
+    return Effects(lasting_effect(call), False, writes, aliases, keeps=call.kernel is None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from passes import DeadkvError, PrunePrefixCache, PruneVerificationError, register_contract, verify_prune
+from passes import DeadkvError, PassPipeline, PrunePrefixCache, PruneVerificationError, register_contract, verify_prune
 from passes.contracts import EmptyTensor
 from passes.ops.schema import resolve
 from tests.support.builder import GraphBuilder, aten
@@ -308,3 +308,39 @@ def test_the_verifier_refuses_none_for_an_operand_of_a_compiled_kernel() -> None
         cut.graph.erase_node(empty)
         with pytest.raises(PruneVerificationError, match=r"args\[1\] became None"):
             verify_prune(module, pruned.graph_module, pruned.report)
+
+
+def scribble(x: Tensor, copy: Tensor) -> tuple[Tensor, Tensor]:
+    copy.add_(x.sum())
+    return x + 1, copy
+
+
+scribble_nki = nki(scribble)
+
+
+def unseen(x: Tensor, copy: Tensor) -> Tensor:
+    scribble_nki(x, copy)
+    return x + 1
+
+
+def seen_later(x: Tensor, copy: Tensor) -> Tensor:
+    scribble_nki(x, copy)
+    return x + copy
+
+
+def result_seen(x: Tensor, copy: Tensor) -> Tensor:
+    return x + scribble_nki(x, copy)[1]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("body", "goes"), [(unseen, True), (seen_later, False), (result_seen, False)])
+def test_a_kernel_that_writes_the_copy_goes_only_if_nothing_sees_it(
+    body: Callable[[Tensor, Tensor], Tensor], goes: bool, level: str
+) -> None:
+    module = captured(lambda x, pool, table: body(x, materialize(pool, table).contiguous()), level)
+    assert not check_prune(module, INPUTS, policy="liveness").modified
+    with register_contract("nki::scribble", reads={"x"}, writes={"copy"}):
+        result = PassPipeline([PrunePrefixCache(policy="liveness")])(module)
+    assert result.modified == goes
+    assert len(kernels(result.graph_module)) == (0 if goes else 1)
+    assert_same_behaviour(module, result.graph_module, INPUTS)
