@@ -353,3 +353,21 @@ def test_work_grows_with_the_number_of_calls() -> None:
     found = analyze(graph_facts(build.returning((hidden,)), DEFAULT_CONTRACTS))
     bodies = {id(region.bodies[0]) for region in found.regions.values()}
     assert len(found.regions) == 20 and len(bodies) == 1
+
+
+def test_a_dead_site_says_which_call_does_not_need_it() -> None:
+    build = Decode()
+    build.body("layer", build.layer())
+    call = build.invoke(build.graph_of("layer"), "layer", build.x, build.prior)
+    _, report = pruned(build.returning((build.item(call, 0),)))
+    assert report.sites[0].reason == "%invoke_subgraph does not read its input prior"
+
+
+def test_a_dead_site_inside_a_region_says_that_no_caller_takes_it() -> None:
+    build = Decode()
+    inner = build.nested()
+    pool, table = inner.input("pool", 10, 4, 2, 8), inner.input("table", 3, 4, dtype=torch.int32)
+    build.body("sub", inner.returning((inner.call(aten.neg.default, pool), inner.site(pool, table))))
+    call = build.call_module("sub", build.pool, build.table)
+    _, report = pruned(build.returning((build.item(call, 0),)))
+    assert report.sites[1].reason == "nothing takes that result of %sub"
