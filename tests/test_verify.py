@@ -68,6 +68,10 @@ def change_a_constant(module: GraphModule) -> None:
     node(module, "mul").args = (node(module, "x"), 3)
 
 
+def change_the_type_of_a_constant(module: GraphModule) -> None:
+    node(module, "mul").args = (node(module, "x"), 2.0)
+
+
 def change_an_operand(module: GraphModule) -> None:
     node(module, "mul").args = (node(module, "add"), 2)
 
@@ -128,6 +132,7 @@ TAMPERS: tuple[tuple[Tamper, str], ...] = (
     (remove_a_live_node, r"argument 0\[1\] became x.*path %mul -> %output"),
     (swap_operands, "argument 0 became"),
     (change_a_constant, "argument 1 became 3"),
+    (change_the_type_of_a_constant, "argument 1 became 2.0"),
     (change_an_operand, "argument 0 became add"),
     (change_an_operator, "another computation"),
     (reorder_outputs, "became"),

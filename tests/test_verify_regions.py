@@ -29,6 +29,7 @@ from tests.support.regions import (
 )
 
 aten = torch.ops.aten
+higher_order = torch.ops.higher_order
 Edit = Callable[[GraphModule], None]
 SHAPE = (3, 2, 16, 8)
 
@@ -383,6 +384,26 @@ def prune_dead_region(module: GraphModule) -> None:
     drop_site(module)
 
 
+# A graph that yields one bare value, which nobody takes any more.
+
+
+def bare_result() -> GraphModule:
+    build, x, y, prior = start()
+    inner = build.nested()
+    a, b = inner.input("a", *SHAPE), inner.input("b", *SHAPE)
+    inner.call(aten.add_.Tensor, inner.parameter("steps", 1), 1)
+    build.body("layer", inner.returning(inner.call(aten.mul.Tensor, a, b)))
+    build.call_module("layer", prior, x)
+    return build.module(build.call(aten.add.Tensor, x, y))
+
+
+def prune_bare_result(module: GraphModule) -> None:
+    set_results(module.layer, None)
+    erase(module.layer, "mul", "a", "b")
+    set_args(module, "layer")
+    drop_site(module)
+
+
 # Markers.
 
 
@@ -447,6 +468,7 @@ CASES = {
         Case(nested, prune_nested),
         Case(folded_size, prune_folded_size),
         Case(dead_region, prune_dead_region),
+        Case(bare_result, prune_bare_result),
         Case(marker, prune_marker),
         Case(fixed_marker, prune_fixed_marker),
         Case(contracted, prune_contracted),
@@ -680,6 +702,7 @@ TAMPERS: tuple[tuple[str, str, Edit, str], ...] = (
     ("nested", "parameter", another_parameter("middle.inner"), "parameters changed"),
     ("folded_size", "wrong_size", inside("layer", put("mul_1", "x", 15)), "%prior|argument 1 became 15"),
     ("folded_size", "a_float", inside("layer", put("mul_1", "x", 16.0)), "argument 1 became 16.0"),
+    ("bare_result", "taken", put("output", ("layer",)), "became|reads %layer whole"),
     ("dead_region", "live_region", all_of(put("getitem_1", "x", 0)), "became"),
     ("marker", "not_renumbered", put("getitem", "mark", 1), "%getitem: it now takes another result of %mark"),
     ("marker", "lanes_swapped", put("mark", ["y", "x"], 7), "its lanes are not those before"),
@@ -790,6 +813,20 @@ def dead_loop() -> GraphModule:
     build.body("body", body.returning((body.call(aten.add.Tensor, i, 1), body.call(aten.mul.Tensor, prior_in, 2))))
     build.while_loop("steers", "body", (count, prior))
     return build.module(build.call(aten.add.Tensor, x, y))
+
+
+def shared_with_an_unknown_operator() -> GraphModule:
+    """The graph of `call_module`, which an operator is also given of which nothing is known."""
+    build, x, y, prior = start()
+    call = build.call_module(build.body("layer", layer(build)), x, prior, y)
+    wrapped = build.graph.call_function(higher_order.wrap, (build.graph_of("layer"), x, y, y))
+    wrapped.meta["val"] = call.meta["val"]
+    return finish(build, call, wrapped)
+
+
+def bare_taken(module: GraphModule) -> None:
+    """Somebody takes the result of `bare_result`."""
+    set_args(module, "add", "x", "layer")
 
 
 def site_output(module: GraphModule) -> None:
@@ -939,6 +976,8 @@ WRONG: tuple[tuple[str, Callable[[], GraphModule], Edit, str], ...] = (
         prune_marker,
         "%getitem: it now takes another result of %mark",
     ),
+    ("graph_of_an_unknown_operator", shared_with_an_unknown_operator, prune_call_module, "it reads another object"),
+    ("bare_result_is_taken", changed(bare_result, bare_taken), prune_bare_result, "%add: it reads %layer whole"),
     ("unregistered_lanes", changed(marker, unregistered(verifylib.unmarked.default)), prune_marker, "became"),
     (
         "unknown_operator",

@@ -44,8 +44,9 @@ def check_attributes(pair: Correspondence, regions: Mapping[Node, RegionPair]) -
 
     Returns the nodes, kept or new, that need no further judgement.
     """
-    judged = {node for node in pair.inserted if _names_graphs_only(node, {r.now.node: r.now for r in regions.values()})}
     before = {old: region.was for old, region in regions.items()}
+    after = {region.now.node: region.now for region in regions.values()}
+    judged = {node for node in pair.inserted if _names_graphs_only(node, after)}
     for old, new in pair.kept.items():
         if old.op not in ("get_attr", "call_module") or new.op != old.op or old in regions:
             continue
