@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from passes.neuron_config import gate_facts
+
 
 @dataclass(frozen=True)
 class TkgContext:
@@ -33,3 +35,28 @@ class TkgContext:
     chunked_or_windowed_attention: bool | None = None
     seq_ids_mask_cache_update: bool | None = None
     block_cache_manager: bool | None = None
+
+    @classmethod
+    def from_neuron_config(
+        cls,
+        config: object,
+        *,
+        pools: tuple[str, ...] = (),
+        block_table: str | None = None,
+        token_generation: bool | None = None,
+    ) -> TkgContext:
+        """The context that NxD Inference's flags describe.
+
+        Args:
+            config: a NeuronConfig, an InferenceConfig with a `neuron_config`, or a mapping with the flags' names. A
+                flag that it does not have stays unknown. `sliding_window` and `attention_chunk_size` are also looked
+                for in a nested `config`, which is where a model keeps them.
+            pools: as in the class; no flag says it.
+            block_table: as in the class; no flag says it.
+            token_generation: whether the graph is the token-generation one; a configuration is for all submodels.
+
+        Raises:
+            DeadkvError: not one flag is known, a value has the wrong type, or two flags contradict a constraint of
+                NxD Inference, which the message names.
+        """
+        return cls(pools=pools, block_table=block_table, token_generation=token_generation, **gate_facts(config))
