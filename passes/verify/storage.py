@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
@@ -22,6 +23,9 @@ _VIEWS = frozenset(
     "narrow getitem detach alias contiguous to unsafe_split "
     "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
 )
+
+_FRESH_FUNCTIONS = frozenset({F.embedding, F.softmax, F.layer_norm, F.rms_norm})
+"""Functions written in Python whose result is always new."""
 
 Roots = dict[Node, Node | None]
 
@@ -57,23 +61,31 @@ def sources(node: Node, module: GraphModule, contracts: Contracts) -> list[Node]
 
 
 def _region_sources(call: RegionCall, contracts: Contracts) -> list[Node] | None:
-    """The operands of a call of nested graphs, unless all its results are new; None if these may be a parameter's."""
-    operands = [node for operand in call.operands for node in operand_nodes(operand.value)]
-    found = [_result_roots(body, contracts) for body in call.bodies]
-    if any(root.op != "placeholder" for roots in found for root in roots):
+    """The operands whose storage a result of nested graphs may share; None if it may be a parameter's."""
+    found = [(body, root) for body in call.bodies for root in _result_roots(body, contracts)]
+    if any(root.op != "placeholder" for _, root in found):
         return None
-    return operands if call.carries or any(found) else []
+    shared = {body.placeholders.index(root) for body, root in found}
+    if call.carries and shared:
+        shared = set(range(len(call.operands)))
+    return [node for index in sorted(shared) for node in operand_nodes(call.operands[index].value)]
 
 
-def _result_roots(body: Body, contracts: Contracts) -> list[Node]:
-    results = [node for _, value in body.results for node in operand_nodes(value)]
-    roots = surviving_roots(body.module, frozenset(body.module.graph.nodes), contracts)
-    return [root for node in results if (root := roots[node]) is not None]
+def _result_roots(body: Body, contracts: Contracts) -> frozenset[Node]:
+    """The inputs and parameters of a nested graph whose storage one of its results may share."""
+    roots: dict[Node, frozenset[Node]] = {}
+    for node in body.module.graph.nodes:
+        operands = sources(node, body.module, contracts)
+        known = frozenset({node}) if operands is None else frozenset()
+        roots[node] = known.union(*(roots[operand] for operand in operands or ()))
+    return frozenset().union(*(roots[node] for _, value in body.results for node in operand_nodes(value)))
 
 
 def allocates(node: Node) -> bool:
     if node.target is operator.getitem:
         return _is_advanced(node.args[1])
+    if node.target in _FRESH_FUNCTIONS:
+        return True
     overloads = schemas(node)
     return bool(overloads) and all(_returns_new_storage(overload, operator_name(node)) for overload in overloads)
 
