@@ -23,6 +23,8 @@ class TkgContext:
         chunked_or_windowed_attention: chunked attention, chunked prefill or a sliding window.
         seq_ids_mask_cache_update: `apply_seq_ids_mask` together with the in-kernel cache update.
         block_cache_manager: the model's cache manager is the block manager (not flat, not data parallel).
+        prefix_in_table: the block table is not empty; NxDI passes one of rank 1 where the prefix bucket is shorter
+            than a block.
     """
 
     pools: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class TkgContext:
     chunked_or_windowed_attention: bool | None = None
     seq_ids_mask_cache_update: bool | None = None
     block_cache_manager: bool | None = None
+    prefix_in_table: bool | None = None
 
     @classmethod
     def from_neuron_config(

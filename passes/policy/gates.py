@@ -71,7 +71,7 @@ GATES: tuple[Gate, ...] = (
     Gate("block_tkg_attention", "block-TKG attention reads the same pool",
          evidence.has_block_tkg_attention, lambda c: c.block_tkg_attention),
     Gate("block_table", "the block table is not empty (rank 2)",
-         evidence.has_block_table, lambda c: None),
+         evidence.has_block_table, lambda c: c.prefix_in_table),
     Gate("kv_cache_quantization", "the KV cache is quantized",
          evidence.has_quantized_cache, lambda c: c.kv_cache_quantization, wanted=False),
     Gate("chunked_or_windowed_attention", "chunked or sliding-window attention",

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from passes.context import TkgContext
 from passes.contracts import ATTENTION_BLOCK_TKG
-from passes.errors import DeadkvError
 from passes.frames import Frame, walk
 from passes.ops.schema import Call
+from passes.sites.contradictions import Claims, check_claims
 from passes.sites.source import Source, anchor_name, trace_back
 
 POOL_NAME = re.compile(r"past_key_values(?:_parameters)?[._](\d+)_?$")
@@ -68,10 +68,13 @@ class Anchors:
 
 
 def find_anchors(root: Frame, context: TkgContext | None) -> Anchors:
-    """The pools and tables of a graph. Raises DeadkvError if the context names one that the graph does not have."""
+    """The pools and tables of a graph. Raises DeadkvError if the context says what the graph refutes."""
     attention = tuple(_attention_calls(root))
     names = _named_nodes(root)
-    pools, tables = _from_context(context, names), _table_from_context(context, names)
+    if context is not None:
+        given = sorted(_tables_of_attention(attention))
+        check_claims(Claims(context, names, frozenset(_tensors(root.facts.module)), given))
+    pools, tables = _from_context(context), _table_from_context(context)
     sources = ["the context"] if pools or tables else []
     if not pools and (pools := _pools_of_attention(attention)):
         sources.append("the attention op")
@@ -83,6 +86,12 @@ def find_anchors(root: Frame, context: TkgContext | None) -> Anchors:
         sources.append("names")
     source = " and ".join(dict.fromkeys(sources)) or "nothing"
     return Anchors(pools, tables, names, _attention_by_pool(attention), source)
+
+
+def _tensors(module: GraphModule) -> Iterator[str]:
+    """Names of all parameters and buffers, read or not."""
+    for found in (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)):
+        yield from (name for name, _ in found)
 
 
 FramedCall = tuple[Frame, Call]
@@ -122,23 +131,13 @@ def _attention_calls(root: Frame) -> Iterator[FramedCall]:
                 yield frame, call
 
 
-def _from_context(context: TkgContext | None, names: Mapping[str, Node]) -> dict[str, Pool]:
+def _from_context(context: TkgContext | None) -> dict[str, Pool]:
     wanted = context.pools if context is not None else ()
-    _require(wanted, names, "pool")
     return {name: Pool(name, index // 2, "KV"[index % 2]) for index, name in enumerate(wanted)}
 
 
-def _table_from_context(context: TkgContext | None, names: Mapping[str, Node]) -> frozenset[str]:
-    wanted = (context.block_table,) if context is not None and context.block_table is not None else ()
-    _require(wanted, names, "block table")
-    return frozenset(wanted)
-
-
-def _require(wanted: tuple[str, ...], names: Mapping[str, Node], what: str) -> None:
-    if missing := [name for name in wanted if name not in names]:
-        raise DeadkvError(
-            f"the context names the {what} {missing[0]!r}, but the graph has no input or parameter of that name"
-        )
+def _table_from_context(context: TkgContext | None) -> frozenset[str]:
+    return frozenset((context.block_table,) if context is not None and context.block_table is not None else ())
 
 
 def _pools_of_attention(attention: tuple[FramedCall, ...]) -> dict[str, Pool]:

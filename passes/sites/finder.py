@@ -22,6 +22,7 @@ from passes.facts import GraphFacts
 from passes.frames import Frame, walk
 from passes.ops.schema import Call
 from passes.sites.anchors import Anchors, Pool, find_anchors
+from passes.sites.contradictions import check_pools_are_used
 from passes.sites.gathers import gather_operands
 from passes.sites.origin import NOTHING, Origins, origins
 
@@ -62,11 +63,13 @@ class SiteSearch:
 
 
 def find_sites(root: Frame, context: TkgContext | None = None) -> SiteSearch:
-    """All sites, in one forward walk. Raises DeadkvError if the context names an input that the graph does not have."""
+    """All sites, in one forward walk. Raises DeadkvError if the context says what the graph refutes."""
     anchors = find_anchors(root, context)
     if not anchors.pools or not anchors.tables:
         return SiteSearch((), anchors, _missing_anchor(anchors))
     sites = tuple(_sites(root, anchors))
+    if context is not None:
+        check_pools_are_used(context, anchors.attention, {site.pool.name for site in sites})
     return SiteSearch(sites, anchors, "" if sites else "no pool is gathered by the block table")
 
 
