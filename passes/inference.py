@@ -28,8 +28,11 @@ from passes.ops.signature import signature
 from passes.rewrites import SetOperand
 from passes.stand_ins import check_accepted, slot
 
-MAX_OPTIONAL = 4
-"""Most operands for which every subset is tried as None; an implementation may branch on any of them."""
+MAX_UNREAD = 4
+"""Most unread operands of which every subset is replaced and traced, as an implementation may branch on any of them.
+
+Of more, each keeps a tensor of its own layout, which no trace can tell from the operand.
+"""
 
 
 @dataclass
@@ -62,19 +65,19 @@ def infer_contract(call: Call, contracts: Contracts | None = None) -> Contract |
 
     There is none for an operator of which no implementation can be traced, and for one that branches on elements,
     calls `.item()`, draws random numbers, asserts, uses tensors that are no operands, returns an operand without
-    saying so, or calls an operator of which nothing is known. `contracts` are those of operators that it calls.
+    saying so, or calls an operator of which nothing is known. `contracts` are those of the operators that it
+    calls; by default they are inferred too.
     """
     if _key(call) is None or call.overload is None:
         return None
-    table = contracts or Contracts()
+    table = contracts or InferringContracts()
     uses = [_uses(found, call, table) for found in implementations(call.overload)]
     known = [found for found in uses if found is not None]
     if not known or len(known) < len(uses):
         return None
     needed = frozenset().union(*(found.reads | found.writes for found in known)) | _marked_shared(call)
     stand_ins = _stand_ins(call, known, needed)
-    unread = needed | stand_ins.keys()
-    kept = {name for name in _given(call) if name not in unread}
+    kept = {name for name in _given(call) if name not in needed and name not in stand_ins}
     return Contract(
         op=call.op,
         reads=frozenset().union(*(found.reads for found in known)) | kept,
@@ -173,25 +176,24 @@ def _given(call: Call) -> Iterator[str]:
 
 
 def _stand_ins(call: Call, known: list[_Uses], needed: frozenset[str]) -> dict[str, Any]:
-    """For each unread operand what leaves every trace as it is: None if it may be None, else an empty tensor."""
-    assert call.overload is not None
-    parameters = signature(call.overload).parameters
+    """What may stand for each unread operand, whichever others are replaced too: None, or an empty tensor."""
     unread = [name for name in _given(call) if name not in needed and isinstance(call.bound[name], Node)]
-    optional = [name for name in unread if parameters[name].is_optional and _fits(call, known, {name: None})]
-    groups = chain.from_iterable(combinations(optional, size) for size in range(2, len(optional) + 1))
-    if len(optional) > MAX_OPTIONAL or not all(_fits(call, known, dict.fromkeys(group)) for group in groups):
-        optional = []
-    empty = {name: _empty_like(call.bound[name]) for name in unread if name not in optional}
-    return {
-        **dict.fromkeys(optional),
-        **{name: made for name, made in empty.items() if _fits(call, known, {name: made})},
-    }
+    if len(unread) <= MAX_UNREAD:
+        chosen = {name: made for name in unread for made in _choices(call, known, name)[:1]}
+        groups = chain.from_iterable(combinations(chosen, size) for size in range(2, len(chosen) + 1))
+        if all(_fits(call, known, {name: chosen[name] for name in group}) for group in groups):
+            return chosen
+    tensors = {name: metadata.fake(call.bound[name]) for name in unread}
+    return {name: EmptyTensor(tuple(t.shape)) for name, t in tensors.items() if t is not None and t.is_contiguous()}
 
 
-def _empty_like(operand: Node) -> EmptyTensor:
-    tensor = metadata.fake(operand)
-    assert tensor is not None
-    return EmptyTensor(tuple(tensor.shape))
+def _choices(call: Call, known: list[_Uses], name: str) -> list[EmptyTensor | None]:
+    """What may stand for one operand alone, the cheapest first."""
+    assert call.overload is not None
+    tensor = metadata.fake(call.bound[name])
+    optional: list[EmptyTensor | None] = [None] if signature(call.overload).parameters[name].is_optional else []
+    empty = [] if tensor is None else [EmptyTensor(tuple(tensor.shape))]
+    return [made for made in (*optional, *empty) if _fits(call, known, {name: made})]
 
 
 def _fits(call: Call, known: list[_Uses], stand_ins: Mapping[str, EmptyTensor | None]) -> bool:

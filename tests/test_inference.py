@@ -11,16 +11,21 @@ from torch import Tensor
 from torch._decomp import decomposition_table, register_decomposition
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from passes import PassPipeline, PrunePrefixCache, PruneVerificationError, register_contract, verify_prune
-from passes.contracts import DEFAULT_CONTRACTS, Contract, EmptyTensor
+from passes.contracts import DEFAULT_CONTRACTS, Contract, Contracts, EmptyTensor
 from passes.inference import InferringContracts, infer_contract
 from passes.ops.schema import Call, resolve
 from passes.registry import make_pass
 from tests.support.builder import GraphBuilder, aten, decode_inputs
 from tests.support.prunes import assert_same_behaviour, check_prune
+from tracing import capture
+from tracing.decoder import build_decoder
 from tracing.decoder.attention_samples import attention_samples
-from tracing.testing import check_contract
+from tracing.graph import document, text
+from tracing.testing import Sample, check_contract
+from tracing.testing.samples import bound_call
 
 LIBRARY = torch.library.Library("inferlib", "DEF")
 
@@ -93,6 +98,9 @@ define("priors(Tensor x, Tensor[] priors) -> Tensor", lambda x, priors: x + prio
 define("outer(Tensor x, Tensor prior, Tensor other) -> Tensor",
        lambda x, prior, other: torch.ops.inferlib.second(x, other, prior))  # fmt: skip
 define("second(Tensor x, Tensor other, Tensor prior) -> Tensor", lambda x, other, prior: x + other)
+define("dense(Tensor x, Tensor a, Tensor b) -> Tensor",
+       lambda x, a, b: x + 1 if a.is_contiguous() and b.is_contiguous() else x + 2)  # fmt: skip
+define("many(Tensor x, Tensor? a, Tensor? b, Tensor? c, Tensor? d, Tensor? e) -> Tensor", lambda x, *rest: x + 1)
 define("by_shape" + SCHEMA, lambda x, prior: x + prior.stride(1))
 
 # Nothing is sure of these.
@@ -206,10 +214,22 @@ def test_an_operand_whose_strides_are_used_keeps_a_tensor_of_them() -> None:
     assert contract is not None and contract.stand_in == {} and contract.operands_read(call) == {"x", "prior"}
 
 
+def test_operands_that_are_only_told_apart_together_keep_their_tensors() -> None:
+    call = call_of("dense", X, X, X)
+    for operand in call.node.args[1:]:
+        assert isinstance(operand, torch.fx.Node)
+        operand.meta["val"] = operand.meta["val"].permute(0, 2, 1, 3)
+    contract = infer_contract(call)
+    assert contract is not None and contract.stand_in == {} and contract.operands_read(call) == {"x", "a", "b"}
+
+
+def test_of_many_unread_operands_each_keeps_a_tensor_of_its_layout() -> None:
+    contract = infer_contract(call_of("many", X, X, X, X, X, X))
+    assert contract is not None and contract.stand_in == dict.fromkeys("abcde", EMPTY)
+
+
 def test_symbolic_shapes_and_torchs_own_operators_are_left_alone() -> None:
     call = call_of("implicit", X, X)
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
     mode = FakeTensorMode(shape_env=ShapeEnv())
     operand = call.node.args[1]
     assert isinstance(operand, torch.fx.Node)
@@ -315,11 +335,8 @@ def test_calls_alike_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_inferred_contracts_agree_with_the_declared_ones_of_the_decoders_operator() -> None:
     """Declared may read more, never less; and what was inferred holds against the operator itself."""
-    from passes.contracts import Contracts
-    from tracing.testing.samples import Sample, bound_call
-
     declared = DEFAULT_CONTRACTS.by_op["deadkv::attention_block_tkg"]
-    for overload, arguments in list(attention_samples())[::5]:
+    for overload, arguments in list(attention_samples())[::13]:
         operator = getattr(torch.ops.deadkv.attention_block_tkg, overload)
         call, _ = bound_call(operator, arguments)
         contract = infer_contract(call)
@@ -331,3 +348,40 @@ def test_inferred_contracts_agree_with_the_declared_ones_of_the_decoders_operato
         assert contract.operands_written(call) == declared.operands_written(call)
         table = Contracts(by_op={contract.op: contract})
         check_contract(f"{contract.op}.{overload}", [Sample(arguments, overload)], contracts=table)
+
+
+RUNNABLE: list[tuple[str, list[Any]]] = [
+    ("attend", [torch.randn(2), torch.randn(4, 2), torch.tensor([1, 2]), torch.randn(2)]),
+    ("attend", [torch.randn(2), torch.randn(4, 2), None, torch.randn(2)]),
+    ("attend_cpu", [torch.randn(2), torch.randn(4, 2), torch.tensor([1, 2]), torch.randn(2)]),
+    ("implicit", [torch.randn(2), torch.randn(2)]),
+    ("store", [torch.randn(2, 2), torch.randn(3, 2), torch.randn(5)]),
+    ("present", [torch.randn(2), torch.randn(2)]),
+    ("in_part", [torch.randn(2), torch.randn(2), torch.randn(2)]),
+    ("scratch", [torch.randn(1), torch.randn(3)]),
+    ("priors", [torch.randn(2), [torch.randn(2), torch.randn(2)]]),
+    ("outer", [torch.randn(2), torch.randn(2), torch.randn(2)]),
+    ("quiet_store", [torch.randn(2), torch.randn(2)]),
+    ("by_shape", [torch.randn(2), torch.randn(2, 2)]),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), RUNNABLE)
+def test_what_was_inferred_holds_against_the_operator(name: str, arguments: list[Any]) -> None:
+    op = f"inferlib::{name}"
+    overload = getattr(torch.ops.inferlib, name).default
+    named = dict(zip((argument.name for argument in overload._schema.arguments), arguments, strict=False))
+    contract = infer_contract(bound_call(overload, named)[0])
+    assert contract is not None
+    assert check_contract(op, [named], contracts=Contracts(by_op={op: contract})).samples == 1
+
+
+def test_a_decoder_without_a_declared_contract_is_pruned_as_one_with_it() -> None:
+    decoder = build_decoder("tiny", "opaque-past", batch=2, bucket=64)
+    module = capture(decoder, decoder.example_inputs())
+    declared = PassPipeline([PrunePrefixCache(policy="liveness")])(module)
+    inferring = PrunePrefixCache(policy="liveness", contracts=Contracts(), infer_contracts=True)
+    inferred = PassPipeline([inferring])(module)
+    assert declared.reports[0].summary["gathers_after"] == 0
+    assert text(document(inferred.graph_module)) == text(document(declared.graph_module))
+    assert not PrunePrefixCache(policy="liveness", contracts=Contracts())(module).modified
