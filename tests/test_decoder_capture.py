@@ -23,8 +23,9 @@ from tracing.decoder import (
     random_weights,
 )
 
-# Nested graphs and ranks of several: see test_decoder_structures.py.
-FLAT = [name for name, v in VARIANTS.items() if v.structure in ("inline", "marked") and v.tensor_parallel == 1]
+# Nested graphs, two decoders in one graph and one rank of several have tests of their own.
+NESTED, RANKS, FUSED = ("regional", "scan"), ("tensor-parallel",), ("fused-draft-target",)
+FLAT = [name for name in VARIANTS if name not in NESTED + RANKS + FUSED]
 FLAT_TKG = [name for name in FLAT if VARIANTS[name].token_generation]
 TEN_NODES = Counter({"get_attr": 2, "index_select": 2, "view": 4, "permute": 2})
 

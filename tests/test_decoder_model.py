@@ -144,7 +144,7 @@ def test_a_missing_input_is_named(variant: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [name for name, v in VARIANTS.items() if not v.fused_draft])
 def test_random_inputs_are_consistent(variant: str, padded: bool) -> None:
     decoder = make(variant)
     values = random_inputs(decoder, 6, padded=padded)

@@ -6,6 +6,7 @@ import torch
 
 from passes.errors import DeadkvError
 from tracing.decoder.config import DecoderConfig, resolve_preset
+from tracing.decoder.fused import FusedDecoder
 from tracing.decoder.model import Decoder
 from tracing.decoder.parallel import rank_config
 from tracing.decoder.seq_ids import SeqIdsDecoder
@@ -46,6 +47,8 @@ def build_decoder(
 
 
 def _decoder_type(variant: Variant) -> type[Decoder]:
+    if variant.fused_draft:
+        return FusedDecoder
     return SeqIdsDecoder if variant.seq_ids_mask else Decoder
 
 
@@ -66,6 +69,7 @@ def _allocated(decoder: Decoder, device: str) -> Decoder:
         raise DeadkvError(f"the decoder cannot be allocated on device {device!r}: {reason}") from error
     for parameter in decoder.parameters():
         parameter.zero_()
-    decoder.rotary_emb.reset_buffers()
-    decoder.kv_mgr.reset_constants()
+    for part in decoder.decoders():
+        part.rotary_emb.reset_buffers()
+        part.kv_mgr.reset_constants()
     return decoder

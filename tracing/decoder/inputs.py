@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 def input_shapes(variant: Variant, batch: int, bucket: int, block_size: int) -> dict[str, tuple[int, ...]]:
     """Shape of each input of a variant, in the order of `Decoder.forward`'s arguments."""
-    tokens = (batch, variant.active_tokens if variant.token_generation else bucket)
+    tokens = (batch, variant.given_tokens if variant.token_generation else bucket)
     shapes: dict[str, tuple[int, ...]] = {
         "input_ids": tokens,
         "attention_mask": (batch, bucket),
         "position_ids": tokens,
-        "slot_mapping": tokens,
+        "slot_mapping": (batch, variant.active_tokens if variant.token_generation else bucket),
         "active_block_table": (batch, bucket // block_size) if variant.prefix else (1,),
     }
     if variant.seq_ids_mask:
@@ -47,10 +47,11 @@ def random_inputs(decoder: "Decoder", seed: int, *, padded: bool) -> tuple[Tenso
     positions = context + tokens
     used = (context + queries + block_size - 1) // block_size
     table = blocks.where(torch.arange(blocks.shape[1]) < used, variant.table_padding) if padded else blocks
+    given = positions[:, : variant.given_tokens] if variant.token_generation else positions
     values = {
-        "input_ids": torch.randint(decoder.config.vocab_size, positions.shape, generator=generator),
+        "input_ids": torch.randint(decoder.config.vocab_size, given.shape, generator=generator),
         "attention_mask": torch.arange(bucket) < (context if variant.reads_cache else queries),
-        "position_ids": positions,
+        "position_ids": given,
         "slot_mapping": _slots(blocks, positions, block_size).where(tokens < queries, -1),
         "active_block_table": table if variant.prefix else torch.zeros(1),
         "num_queries": queries,
@@ -64,7 +65,7 @@ def random_caches(decoder: "Decoder", seed: int) -> None:
     """Fill the decoder's pools with normal noise, as if other sequences had used every block."""
     decoder.check_storage()
     generator = torch.Generator().manual_seed(seed)
-    for pool in decoder.kv_mgr.past_key_values:
+    for pool in decoder.aliases():
         pool.copy_(torch.randn(pool.shape, generator=generator))
 
 

@@ -88,6 +88,10 @@ class Decoder(nn.Module):
         if self.embed_tokens.weight.is_meta:
             raise DeadkvError("the decoder has no storage (device meta): build it with device='cpu'")
 
+    def decoders(self) -> "list[Decoder]":
+        """The decoder itself, and any other that it holds."""
+        return [self]
+
     def aliases(self) -> dict[nn.Parameter, int]:
         """Which output replaces which pool: `{pool: output index}`."""
         return {pool: index for index, pool in enumerate(self.kv_mgr.past_key_values, start=1)}

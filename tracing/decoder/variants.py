@@ -30,6 +30,7 @@ class Variant:
     structure: how the layers stand in the graph: one after another ("inline"), between boundary markers ("marked"),
     as calls of one shared graph ("regional"), or as the body of a scan over stacked weights and pools ("scan").
     tensor_parallel: ranks that the decoder is split over; the submodel is one of them.
+    fused_draft: a draft decoder in the same graph proposes the active tokens but the first.
 
     Raises DeadkvError for flags that contradict each other.
     """
@@ -48,6 +49,7 @@ class Variant:
     full_attention_every: int | None = None
     structure: Literal["inline", "marked", "regional", "scan"] = "inline"
     tensor_parallel: int = 1
+    fused_draft: bool = False
 
     def __post_init__(self) -> None:
         for flag, needed in _NEEDS:
@@ -71,6 +73,11 @@ class Variant:
     @property
     def speculation(self) -> bool:
         return self.active_tokens > 1
+
+    @property
+    def given_tokens(self) -> int:
+        """Tokens of a sequence that a token-generation step is given."""
+        return 1 if self.fused_draft else self.active_tokens
 
     @property
     def reads_cache(self) -> bool:
@@ -134,11 +141,14 @@ _NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("quantized_cache", ("block_layout",)),
     ("full_attention_every", ("sliding_window",)),
     ("scan", ("block_layout",)),
+    ("fused_draft", ("speculation",)),
+    ("fused_draft", ("kernel_updates_cache",)),
 )
 _EXCLUDES = (
     ("flat_layout", "prefix"),
     ("marked", "flat_layout"),
     ("marked", "quantized_cache"),
+    ("fused_draft", "seq_ids_mask"),
     # The layers of a region or a scan are one graph, which may not write its operands.
     ("regional", "full_attention_every"),
     ("regional", "kernel_updates_cache"),
@@ -166,6 +176,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "boundary-markers": Variant(structure="marked"),
         "regional": Variant(structure="regional"),
         "scan": Variant(structure="scan"),
+        "fused-draft-target": Variant(kernel_updates_cache=True, active_tokens=4, fused_draft=True),
         "tensor-parallel": Variant(tensor_parallel=2),
     }
 )

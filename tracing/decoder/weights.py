@@ -60,7 +60,8 @@ def random_weights(decoder: Decoder, seed: int) -> None:
     decoder.check_storage()
     generator = torch.Generator().manual_seed(seed)
     scale = decoder.config.hidden_size**-0.5
-    for target in _shown(list(_targets(decoder)), "Randomizing weights"):
+    targets = [target for part in decoder.decoders() for target in _targets(part)]
+    for target in _shown(targets, "Randomizing weights"):
         noise = torch.randn(target.parameter.shape, generator=generator) * scale
         target.parameter.copy_(noise + 1 if target.parameter.ndim == 1 else noise)
 
