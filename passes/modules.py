@@ -31,7 +31,7 @@ def module_like(module: GraphModule, graph: Graph, replaced: Mapping[str, GraphM
     for registry in _REGISTRIES:
         getattr(copied, registry).update(getattr(module, registry))
     _copy_plain_attributes(module, copied)
-    for path, body in (replaced or {}).items():
+    for path, body in sorted((replaced or {}).items()):
         _put(copied, path, body)
     copied.graph = graph
     return copied

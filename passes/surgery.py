@@ -13,6 +13,7 @@ from torch.fx.node import map_arg
 
 from passes.modules import copy_graph, module_like
 from passes.plan import Plan
+from passes.regions.identifiers import Identifiers, name_identifiers, new_identifier
 from passes.regions.surgery import Rename, drop_results, edit_call, retarget
 from passes.regions.variants import variants_of
 from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand
@@ -20,21 +21,27 @@ from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand
 
 def prune_copy(module: GraphModule, plan: Plan) -> GraphModule:
     """A pruned copy of a module, which shares its parameters, buffers and unchanged submodules."""
+    return _prune_copy(module, plan, name_identifiers(plan, module))
+
+
+def _prune_copy(module: GraphModule, plan: Plan, identifiers: Identifiers) -> GraphModule:
     graph, renamed = copy_graph(module.graph)
-    return module_like(module, graph, apply(plan, module, graph, renamed.__getitem__))
+    return module_like(module, graph, _apply(plan, module, graph, renamed.__getitem__, identifiers))
 
 
 def prune_in_place(module: GraphModule, plan: Plan) -> GraphModule:
     """Prunes a module itself and returns it. Nested modules are replaced by pruned copies: others may hold them too."""
-    replaced = apply(plan, module, module.graph, lambda node: node)
-    for path, body in replaced.items():
+    replaced = _apply(plan, module, module.graph, lambda node: node, name_identifiers(plan, module))
+    for path, body in sorted(replaced.items()):
         container, _, name = path.rpartition(".")
         setattr(module.get_submodule(container), name, body)
     module.recompile()
     return module
 
 
-def apply(plan: Plan, module: GraphModule, graph: Graph, rename: Rename) -> dict[str, GraphModule]:
+def _apply(
+    plan: Plan, module: GraphModule, graph: Graph, rename: Rename, identifiers: Identifiers
+) -> dict[str, GraphModule]:
     """Carries `plan`, made for `module`, out on `graph`; `rename` maps nodes of the plan to those of `graph`.
 
     Returns the pruned copies of nested graphs, by the attribute path at which the graph now expects them.
@@ -43,14 +50,14 @@ def apply(plan: Plan, module: GraphModule, graph: Graph, rename: Rename) -> dict
         _rewrite(graph, rewrite, rename)
     if plan.results:
         drop_results(graph, plan.results)
-    replaced = _edit_calls(plan, module, rename)
+    replaced = _edit_calls(plan, module, rename, identifiers)
     for node in reversed(plan.erased):
         if not rename(node)._erased:
             graph.erase_node(rename(node))
     return replaced
 
 
-def _edit_calls(plan: Plan, module: GraphModule, rename: Rename) -> dict[str, GraphModule]:
+def _edit_calls(plan: Plan, module: GraphModule, rename: Rename, identifiers: Identifiers) -> dict[str, GraphModule]:
     variants = variants_of(plan, module)
     replaced: dict[str, GraphModule] = {}
     for edit in plan.calls:
@@ -58,9 +65,9 @@ def _edit_calls(plan: Plan, module: GraphModule, rename: Rename) -> dict[str, Gr
         for path, body_plan, body, name in variants.of(edit):
             names[path] = name
             if name not in replaced:
-                replaced[name] = prune_copy(body, body_plan)
+                replaced[name] = _prune_copy(body, body_plan, identifiers)
         edit_call(edit, rename)
-        retarget(edit, names, variants.identifier(edit), rename)
+        retarget(edit, names, new_identifier(edit, identifiers), rename)
     return replaced
 
 

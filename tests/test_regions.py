@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from passes import PrunePrefixCache, PruneReport
+from passes import PrunePrefixCache, PruneReport, verify_prune
 from tests.support.builder import decode_inputs
 from tests.support.prunes import check_prune
 from tests.support.regions import RegionBuilder
@@ -115,6 +115,55 @@ def test_copies_under_one_identifier_that_now_differ_get_identifiers_of_their_ow
     module = build.returning((build.item(calls[0], 0), build.item(calls[1], 0), build.item(calls[1], 1)))
     after, _ = pruned(module)
     assert [call.args[1] for call in calls_of(after, "invoke_subgraph")] == ["layer_pruned", "layer"]
+
+
+def test_an_identifier_is_told_apart_at_any_depth() -> None:
+    """Two modules hold a region under one identifier, and only one of them loses an operand."""
+    build = Decode()
+    blocks = []
+    for name, needed in (("one", 1), ("two", 2)):
+        block = build.nested()
+        block.body("layer", build.layer())
+        x, prior = block.input("x", *X), block.input("prior", *X)
+        call = block.invoke(block.graph_of("layer"), "layer", x, prior)
+        build.body(name, block.returning(tuple(block.item(call, index) for index in range(needed))))
+        blocks.append(build.call_module(name, build.x, build.prior if needed == 1 else build.x))
+    module = build.returning((build.item(blocks[0], 0), build.item(blocks[1], 1)))
+    after, _ = pruned(module)
+    identifiers = [calls_of(graph_at(after, name), "invoke_subgraph")[0].args[1] for name in ("one", "two")]
+    assert identifiers == ["layer_pruned", "layer"]
+
+
+def test_a_graph_that_an_unknown_operator_reads_too_stays_where_it_is() -> None:
+    build = Decode()
+    layer = build.layer()
+    build.body("layer", layer)
+    read = build.graph_of("layer")
+    call = build.invoke(read, "layer", build.x, build.prior)
+    other = build.graph.call_function(torch.ops.higher_order.wrap, (read, build.x, build.x))
+    other.meta["val"] = call.meta["val"]
+    module = build.returning((build.item(call, 0), build.item(other, 1)))
+    result = PrunePrefixCache(policy="liveness")(module)
+    verify_prune(module, result.graph_module, result.report)
+    assert result.report.sites[0].status == "pruned"
+    assert result.graph_module.get_submodule("layer") is layer
+    assert calls_of(result.graph_module, "wrap")[0].args[0].target == "layer"  # type: ignore[union-attr]
+
+
+def test_a_graph_inside_a_submodule_that_is_called_itself_is_not_replaced_there() -> None:
+    build = Decode()
+    block = build.nested()
+    inner = build.layer()
+    block.body("layer", inner)
+    x, prior = block.input("x", *X), block.input("prior", *X)
+    call = block.call_module("layer", x, prior)
+    build.body("block", block.returning((block.item(call, 0), block.item(call, 1))))
+    whole = build.call_module("block", build.x, build.x)
+    part = build.call_module("block.layer", build.x, build.prior)
+    module = build.returning((build.item(whole, 1), build.item(part, 0)))
+    after, report = pruned(module)
+    assert report.sites[0].status == "pruned"
+    assert [call.target for call in calls_of(after, "block")] == ["block", "block.layer_pruned"]
 
 
 def test_keyword_operands_and_dict_results_of_a_submodule() -> None:

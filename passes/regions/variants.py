@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch.fx import GraphModule
 
 from passes.plan import CallEdit, Plan
-from passes.regions.calls import RegionCall, bind_region
 
 _SUFFIX = "_pruned"
 
@@ -20,11 +18,9 @@ class Variants:
 
     Attributes:
         names: attribute path and key of the plan to the path at which the copy stands.
-        identifiers: identifier of `invoke_subgraph` and change of the edit to the new identifier.
     """
 
     names: Mapping[tuple[str, Hashable], str]
-    identifiers: Mapping[tuple[str, Hashable], str]
 
     def of(self, edit: CallEdit) -> Iterator[tuple[str, Plan, GraphModule, str]]:
         """For each graph that `edit` changes: old path, plan, the graph, new path."""
@@ -32,50 +28,42 @@ class Variants:
             if plan:
                 yield body.path, plan, body.module, self.names[body.path, plan.key()]
 
-    def identifier(self, edit: CallEdit) -> str | None:
-        """The identifier of an edited `invoke_subgraph`, or None for any other call."""
-        found = _identifier(edit.call)
-        return None if found is None else self.identifiers[found, edit.change()]
-
 
 def variants_of(plan: Plan, module: GraphModule) -> Variants:
     """Names every changed copy of the graphs that `module`, for which `plan` was made, calls; in the order of calls."""
     if not plan.calls:
-        return Variants({}, {})
+        return Variants({})
     pairs = [pair for edit in plan.calls for pair in zip(edit.call.bodies, edit.bodies, strict=True)]
-    unchanged = list(_unchanged_calls(plan, module))
-    kept_paths = [body.path for call in unchanged for body in call.bodies]
-    kept_paths += [body.path for body, change in pairs if not change]
-    known = [(found, edit.change()) for edit in plan.calls if (found := _identifier(edit.call)) is not None]
-    kept_identifiers = [found for call in unchanged if (found := _identifier(call)) is not None]
-    return Variants(
-        _named([(body.path, change.key()) for body, change in pairs if change], kept_paths, _names(module)),
-        _named(known, kept_identifiers, set()),
-    )
+    changed = [(body.path, change.key()) for body, change in pairs if change]
+    kept = {body.path for body, change in pairs if not change} | _paths_of_others(plan, module)
+    used = {str(node.target) for node in module.graph.nodes if node.op in ("get_attr", "call_module")}
+    taken = {name for name, _ in module.named_modules()}
+    return Variants(distinct_names(changed, lambda path: path in kept or _is_inside(path, used), taken))
 
 
-def _unchanged_calls(plan: Plan, module: GraphModule) -> Iterator[RegionCall]:
+def _paths_of_others(plan: Plan, module: GraphModule) -> set[str]:
+    """Attribute paths that something besides the edited and erased calls uses, whether or not it is understood."""
     changed = {*plan.erased, *(edit.call.node for edit in plan.calls)}
-    calls = (bind_region(node, module) for node in module.graph.nodes if node not in changed)
-    return (call for call in calls if call is not None)
+    nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_module") and node not in changed]
+    return {str(n.target) for n in nodes if n.op == "call_module" or any(user not in changed for user in n.users)}
 
 
-def _names(module: GraphModule) -> set[str]:
-    return {name for name, _ in module.named_modules()}
+def _is_inside(path: str, used: set[str]) -> bool:
+    """Whether `path` leads through a submodule that the graph itself uses: that one must find its own as it was."""
+    parts = path.split(".")
+    return any(".".join(parts[:depth]) in used for depth in range(1, len(parts)))
 
 
-def _identifier(call: RegionCall) -> str | None:
-    identifier: Any = call.node.args[1] if call.kind == "invoke_subgraph" else None
-    return identifier if isinstance(identifier, str) else None
-
-
-def _named(wanted: list[tuple[str, Hashable]], kept: list[str], taken: set[str]) -> dict[tuple[str, Hashable], str]:
+def distinct_names(
+    wanted: Iterable[tuple[str, Hashable]], is_kept: Callable[[str], bool], taken: set[str]
+) -> dict[tuple[str, Hashable], str]:
+    """A name for each pair of an old name and a key: the old one if it has one key and is not kept, else a new one."""
     keys: dict[str, list[Hashable]] = {}
     for name, key in dict.fromkeys(wanted):
         keys.setdefault(name, []).append(key)
     found: dict[tuple[str, Hashable], str] = {}
     for name, variants in keys.items():
-        agreed = len(variants) == 1 and name not in kept
+        agreed = len(variants) == 1 and not is_kept(name)
         for key in variants:
             found[name, key] = name if agreed else _fresh(name, taken)
             taken.add(found[name, key])
