@@ -74,7 +74,7 @@ class _Builder:
             self.nodes[node.name] = self._node(node)
         gm = GraphModule(root, self.graph, class_name=self.doc.name)
         for fqn, tensor in tensors:  # GraphModule takes over only what a node reads
-            _set(gm, fqn, tensor)
+            set_path(gm, fqn, tensor)
         if self.doc.aliases:
             gm.meta["capture"] = DocumentCapture(self.doc.aliases)
         return gm
@@ -82,11 +82,11 @@ class _Builder:
     def _root(self, tensors: list[tuple[str, torch.nn.Parameter]]) -> torch.nn.Module:
         root = torch.nn.Module()
         for path, class_name in self.doc.objects:
-            _set(root, path, OpaqueModule(class_name))
+            set_path(root, path, OpaqueModule(class_name))
         for path, graph in self.doc.subgraphs:
-            _set(root, path, _Builder(graph, f"{self.prefix}{path}.", self.fakes, self.storages).module())
+            set_path(root, path, _Builder(graph, f"{self.prefix}{path}.", self.fakes, self.storages).module())
         for fqn, tensor in tensors:
-            _set(root, fqn, tensor)
+            set_path(root, fqn, tensor)
         return root
 
     def _parameter(self, parameter: Parameter) -> torch.nn.Parameter:
@@ -150,7 +150,8 @@ def _view(storage_owner: torch.Tensor, found: TensorType) -> torch.Tensor:
     return empty.set_(storage_owner.untyped_storage(), 0, shape, stride)
 
 
-def _set(root: torch.nn.Module, path: str, value: torch.nn.Module | torch.Tensor) -> None:
+def set_path(root: torch.nn.Module, path: str, value: torch.nn.Module | torch.Tensor) -> None:
+    """Sets `root.path`, with plain modules for the parts that are not there."""
     *parents, leaf = path.split(".")
     for atom in parents:
         if not hasattr(root, atom):
