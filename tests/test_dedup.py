@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from tests.cases import ops
 from tests.cases.table import embedded, indexed, site
 from tests.support.builder import GraphBuilder
 from tests.support.prunes import assert_same_behaviour, assert_same_interface, gathers_left
-from tracing import capture
+from tracing import capture, compile_tkg, with_passes
 
 aten = torch.ops.aten
 Body = Callable[[Tensor, Tensor, Tensor], object]
@@ -368,6 +370,47 @@ def test_the_pass_is_registered_and_edits_in_place_if_asked() -> None:
 def test_the_uuid_tells_the_passes_and_their_options_apart() -> None:
     contexts = (None, TkgContext(block_table="table"))
     assert len({DedupPrefixCache(context).uuid() for context in contexts}) == 2
+
+
+class Twice(torch.nn.Module):
+    """Gathers the same blocks for two readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = torch.arange(640.0).reshape(10, 4, 2, 8)
+        self.past_key_values = torch.nn.ParameterList([torch.nn.Parameter(pool, requires_grad=False)])
+
+    def forward(self, x: Tensor, block_table: Tensor) -> tuple[Tensor, Tensor]:
+        pool = self.past_key_values[0]
+        return x + site(pool, block_table), x * site(pool, block_table)
+
+
+@pytest.mark.parametrize("frontend", TYPED)
+def test_compile_writes_the_report_and_the_smaller_graph(frontend: str, tmp_path: Path) -> None:
+    model, (x, _, table) = Twice(), example_inputs()
+    steps = ["prune-prefix-cache", "dedup-prefix-cache"]
+    result = compile_tkg(model, (x, table), passes=steps, backend="hlo", out_dir=tmp_path / "out", frontend=frontend)
+    assert [run.modified for run in result.pipeline.runs] == [False, True]
+    for found, expected in zip(result.graph_module(x, table), model(x, table), strict=True):
+        assert torch.equal(found, expected)
+    report = json.loads((tmp_path / "out" / "report.dedup-prefix-cache.json").read_text(encoding="utf-8"))
+    assert report["summary"]["gathers_after"] == 1 and len(report["rewired"]) == 3
+    hlo = [(tmp_path / "out" / f"{name}.stablehlo.mlir").read_text(encoding="utf-8") for name in ("before", "after")]
+    assert [text.count('"stablehlo.gather"') for text in hlo] == [2, 1]
+
+
+def test_torch_compile_runs_it_in_front_of_any_backend() -> None:
+    model, (x, _, table) = Twice(), example_inputs()
+    seen: list[GraphModule] = []
+
+    def record(module: GraphModule, inputs: list[Tensor]) -> Any:
+        seen.append(module)
+        return module.forward
+
+    compiled = torch.compile(model, backend=with_passes(record, ["dedup-prefix-cache"]), fullgraph=True)
+    for found, expected in zip(compiled(x, table), model(x, table), strict=True):
+        assert torch.equal(found, expected)
+    assert [str(found.target) for found in seen[0].graph.nodes].count("index_select") == 1
 
 
 # The verifier.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.backends.registry import lookup_backend
 from torch.export import export
 from torch.fx import GraphModule
 
@@ -227,19 +228,23 @@ class TinyCache(nn.Module):
 X, TABLE = torch.arange(3.0), torch.arange(12, dtype=torch.int32).reshape(3, 4) % 9
 
 
-def test_torch_compile_gives_the_inner_backend_what_is_left() -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("inner", [None, "aot_eager"])
+def test_torch_compile_gives_the_inner_backend_what_is_left(inner: str | None, dynamic: bool) -> None:
     given: list[Sequence[Tensor]] = []
 
     def record(module: GraphModule, inputs: list[Tensor], **options: Any) -> Any:
         given.append(inputs)
         assert len(inputs_of(module)) == len(inputs)
-        return module.forward
+        return module.forward if inner is None else lookup_backend(inner)(module, inputs)
 
     backend = with_passes(record, ["prune-prefix-cache{policy=liveness,shrink_inputs=true}"])
-    compiled = torch.compile(TinyCache(), backend=backend, fullgraph=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(TinyCache(), backend=backend, fullgraph=True, dynamic=dynamic)
     for _ in range(2):
         assert torch.equal(compiled(X, TABLE), X + 640)
-    assert all(tensor.dtype != torch.int32 for tensor in given[0])
+    tensors = [value for value in given[0] if isinstance(value, Tensor)]
+    assert tensors and all(tensor.dtype != torch.int32 for tensor in tensors)
 
 
 @pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
