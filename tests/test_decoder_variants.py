@@ -195,6 +195,15 @@ def test_a_context_keeps_a_live_site_live(flags: dict[str, str]) -> None:
         assert verdicts(report) == ["live", "live"] and report.gates == ()
 
 
+@pytest.mark.parametrize("gate", ["token_generation", "prefix_caching", "block_kv_layout", "block_cache_manager"])
+@pytest.mark.parametrize("variant", ["speculation", "opaque-past"])
+def test_a_gate_that_only_the_configuration_shows_holds_the_sites(variant: str, gate: str) -> None:
+    context = TkgContext(**{gate: False})
+    report = PrunePrefixCache(context=context)(graph(variant, "make_fx")).report
+    assert verdicts(report) == [f"kept: {gate}"] * 2
+    assert [found.name for found in report.gates if not found.passed] == [gate]
+
+
 def test_the_index_arithmetic_of_a_tiled_pool_is_part_of_its_graph() -> None:
     lines = text(document(graph("tiled", "make_fx")))
     assert "kv_mgr.tile_offsets" in lines and "aten.add.Tensor" in lines and "aten.mul.Tensor" in lines
