@@ -32,7 +32,7 @@ def run_regional(
     return hidden, new_key_values
 
 
-def _call(layer: nn.Module, hidden: Tensor, step: Step, cache: LayerCache) -> tuple[Tensor, KeyValue | None]:
+def _call(layer: nn.Module, hidden: Tensor, step: Step, cache: LayerCache) -> Any:
     if torch.compiler.is_dynamo_compiling():
         return _marked_layer(layer, hidden, step, cache)
     if get_proxy_mode() is None:
@@ -48,12 +48,13 @@ _marked_layer = torch.compiler.nested_compile_region(_layer)
 
 
 def _region(layer: nn.Module, hidden: Tensor, step: Step, cache: LayerCache) -> tuple[Tensor, KeyValue | None]:
-    operands, rebuild = flat_tensors((hidden, dict(layer.named_parameters()), step, cache))
+    weights: dict[str, Tensor] = dict(layer.named_parameters())
+    operands, rebuild = flat_tensors((hidden, weights, step, cache))
 
     def body(*tensors: Tensor) -> tuple[Tensor, ...]:
         hidden, weights, step, cache = rebuild(tensors)
         out, new_key_value = torch.func.functional_call(layer, weights, (hidden, step, cache))
         return (out, *(new_key_value or ()))
 
-    out, *new = invoke_subgraph(body, _IDENTIFIER, *operands)
+    out, *new = invoke_subgraph(body, _IDENTIFIER, *operands)  # type: ignore[arg-type]  # the tracer makes its graph
     return out, (new[0], new[1]) if new else None

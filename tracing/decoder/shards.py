@@ -31,10 +31,10 @@ class _Shard:
     def qkv_columns(self, weight: Tensor) -> Tensor:
         q, kv = self.config.q_heads, self.config.kv_heads
         heads = self.q_heads + [q + head for head in self.kv_heads] + [q + kv + head for head in self.kv_heads]
-        return weight.unflatten(1, (q + 2 * kv, self.config.head_dim))[:, heads].flatten(1)
+        return weight.reshape(-1, q + 2 * kv, self.config.head_dim)[:, heads].flatten(1)
 
     def out_rows(self, weight: Tensor) -> Tensor:
-        return weight.unflatten(0, (self.config.q_heads, self.config.head_dim))[self.q_heads].flatten(0, 1)
+        return weight.reshape(self.config.q_heads, self.config.head_dim, -1)[self.q_heads].flatten(0, 1)
 
     def rows(self, weight: Tensor) -> Tensor:
         return weight.chunk(self.ranks, 0)[self.rank]

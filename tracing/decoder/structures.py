@@ -23,7 +23,7 @@ RUNS: Mapping[str, Run] = MappingProxyType(
 """By `Variant.structure`: the hidden state after all layers, and the new K and V of those the pools lack."""
 
 
-def build_layers(config: DecoderConfig, variant: Variant) -> nn.Module:
+def build_layers(config: DecoderConfig, variant: Variant) -> nn.ModuleList | StackedLayers:
     """The layers of a decoder: a list, or for a scan one stack."""
     if variant.scan:
         return StackedLayers(config, variant)

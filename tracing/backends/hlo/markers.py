@@ -17,9 +17,9 @@ def is_marker(op: Any) -> bool:
     return isinstance(op, OpOverload) and op._schema.name in DEFAULT_CONTRACTS.markers
 
 
-def barrier(op: OpOverload, args: Any, kwargs: Any) -> Any:
+def barrier(op: Any, args: Any, kwargs: Any) -> Any:
     """The results of a marker, which are its lanes: the array operands in order."""
     lanes = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Array)]
-    results = list(lax.optimization_barrier(tuple(lanes)))
+    results = list(lax.optimization_barrier(tuple(lanes)))  # type: ignore[no-untyped-call]
     is_single = [str(returned.type) for returned in op._schema.returns] == ["Tensor"]
     return results[0] if is_single else results
