@@ -92,9 +92,14 @@ def is_chunked_or_windowed(evidence: Evidence) -> bool | None:
 
 def is_seq_ids_mask_update(evidence: Evidence) -> bool | None:
     """NxDI's seq-id mask reads the shape of the BHSD cache while the kernel updates the pool."""
-    updates = any(call.bound.get("update_cache") is True for call in evidence.attention)
+    updates = any(_updates_cache(call) for call in evidence.attention)
     shape_read = any(evidence.demand.of(node) is Demand.SHAPE for node in evidence.site.chain)
     return updates and shape_read if evidence.attention else None
+
+
+def _updates_cache(call: Call) -> bool:
+    """A compiled kernel keeps its constants elsewhere, but the call shows which operands it writes."""
+    return call.bound.get("update_cache") is True or (call.kernel is not None and bool(call.kernel.aliased))
 
 
 def unknown(evidence: Evidence) -> bool | None:

@@ -186,7 +186,9 @@ def _body(path: str, module: GraphModule) -> Body | None:
         found = getattr(found, name, None)
     if not isinstance(found, GraphModule) or not _runs_its_graph_alone(found):
         return None
-    output = next(iter(found.graph.find_nodes(op="output")))
+    output = next(iter(found.graph.find_nodes(op="output")), None)
+    if output is None:
+        return None
     return Body(path, found, tuple(found.graph.find_nodes(op="placeholder")), tuple(leaves(output.args[0])))
 
 
