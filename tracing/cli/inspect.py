@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,8 @@ from passes.registry import options_of
 from tracing.cli.reports import print_sites, print_summary
 from tracing.cli.terminal import print_json, stdout
 from tracing.graph import GraphDoc, diff, graph_module, load, paired_modules, render_dot, render_html, render_text
+from tracing.output import write_whole
+from tracing.graph.reasons import read_report
 
 DIFFERENT = 1
 Graph = Annotated[Path, typer.Argument(help="A graph file (*.graph.json) or an output folder of `deadkv compile`.")]
@@ -31,9 +32,9 @@ def diff_command(
     old, new = _load(before, "before"), _load(after, "after")
     changes = diff(old, new, report=_report_beside(after))
     if html is not None:
-        _write(html, render_html(changes, old, new))
+        write_whole(html, render_html(changes, old, new))
     if dot is not None:
-        _write(dot, render_dot(changes))
+        write_whole(dot, render_dot(changes))
     if as_json:
         print_json(changes.to_dict())
     else:
@@ -97,16 +98,10 @@ def _load(path: Path, which: str) -> GraphDoc:
 
 def _report_beside(path: Path) -> dict[str, Any] | None:
     """The report.json of the folder that a graph is in, if it is one of ours."""
-    folder = path if path.is_dir() else path.parent
-    try:
-        found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    file = (path if path.is_dir() else path.parent) / "report.json"
+    if not file.is_file():
         return None
-    return found if isinstance(found, dict) and str(found.get("schema", "")).startswith("deadkv.report/") else None
-
-
-def _write(path: Path, content: str) -> None:
     try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise DeadkvError(f"cannot write {path}: {error.strerror}") from error
+        return read_report(file)
+    except DeadkvError as error:
+        raise DeadkvError(f"{file}: {error}") from error

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from passes.errors import DeadkvError
 from tracing.graph.document import Const, Group, ScalarType, TensorType, Type, Value
+from tracing.graph.escape import quoted, shortened
+from tracing.graph.limits import MAX_DEPTH, MAX_DIM, MAX_INTEGER, MAX_RANK
 from tracing.graph.symbols import parse
 from tracing.graph.values import CONSTANTS, constant
 
-MAX_DEPTH = 32  # of nested argument values and types
-MAX_SUBGRAPHS = 16  # graphs nested in graphs
-MAX_DIM = 2**62
 _SLOTS = {"slice": 3, "range": 3}
 
 
 def fail(place: str, problem: str) -> DeadkvError:
     """The error for `problem` at `place` of a document."""
-    return DeadkvError(f"{place}: {problem}")
-
-
-def shown(text: str) -> str:
-    """`text` quoted, on one line, cut to a readable length."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return DeadkvError(f"{shortened(place)}: {problem}")
 
 
 def check_value(value: Value, here: str, depth: int = 0) -> None:
@@ -38,7 +34,7 @@ def check_value(value: Value, here: str, depth: int = 0) -> None:
 def _check_group(value: Group, here: str) -> None:
     size = len(value.items)
     if value.kind not in ("list", "tuple", "dict", *_SLOTS):
-        raise fail(here, f"{shown(value.kind)} is not a kind of container")
+        raise fail(here, f"{quoted(value.kind)} is not a kind of container")
     if size != _SLOTS.get(value.kind, size) or (value.kind == "dict" and size % 2):
         raise fail(here, f"a {value.kind} cannot hold {size} items")
     keys = value.items[::2] if value.kind == "dict" else ()
@@ -46,18 +42,26 @@ def _check_group(value: Group, here: str) -> None:
         raise fail(here, "the keys of a dict are constants, each once")
     if value.kind == "range" and not all(isinstance(v, Const) and v.kind == "int" for v in value.items):
         raise fail(here, "a range is made of ints")
+    if value.kind == "range" and value.items[2] == Const("int", "0"):
+        raise fail(here, "the step of a range is not 0")
 
 
 def _check_const(const: Const, here: str) -> None:
     if const.kind not in (*CONSTANTS, "sym", "object"):
-        raise fail(here, f"{shown(const.kind)} is not a kind of constant")
+        raise fail(here, f"{quoted(const.kind)} is not a kind of constant")
     try:
-        if const.kind == "sym":
-            parse(const.text)
-        elif const.kind != "object":
-            constant(const)
+        _read(const)
     except DeadkvError as error:
         raise fail(here, str(error)) from error
+
+
+def _read(const: Const) -> None:
+    if const.kind == "sym":
+        parse(const.text)
+    elif const.kind != "object":
+        value = constant(const)
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise DeadkvError(f"the integer {quoted(const.text)} is beyond 2**128")
 
 
 def check_type(found: Type | None, here: str, depth: int = 0) -> None:
@@ -77,16 +81,20 @@ def _check_tensor(found: TensorType, here: str) -> None:
     _check_const(Const("dtype", found.dtype), here)
     if found.stride is not None and len(found.stride) != len(found.shape):
         raise fail(here, f"{len(found.shape)} sizes but {len(found.stride)} strides")
+    if len(found.shape) > MAX_RANK:
+        raise fail(here, f"{len(found.shape)} dimensions; the limit is {MAX_RANK}")
     for dim in (*found.shape, *(found.stride or ())):
         if isinstance(dim, str):
             _check_const(Const("sym", dim), here)
         elif not 0 <= dim <= MAX_DIM:
-            raise fail(here, f"the size or stride {dim} is not between 0 and 2**62")
+            raise fail(here, f"the size or stride {quoted(str(dim))} is not between 0 and 2**62")
+    if math.prod(dim for dim in found.shape if isinstance(dim, int)) > MAX_DIM:
+        raise fail(here, "a tensor of more than 2**62 elements")
 
 
 def _check_scalar(found: ScalarType, here: str) -> None:
     if found.kind not in ("int", "float", "bool"):
-        raise fail(here, f"{shown(found.kind)} is not a kind of scalar")
+        raise fail(here, f"{quoted(found.kind)} is not a kind of scalar")
     try:
         constant(Const(found.kind, found.text))
     except DeadkvError:

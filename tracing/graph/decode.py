@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tracing.graph.check_values import MAX_DEPTH, MAX_SUBGRAPHS, fail, shown
+from tracing.graph.check_values import fail
 from tracing.graph.document import (
     Const,
     Dim,
@@ -20,6 +20,8 @@ from tracing.graph.document import (
     Type,
     Value,
 )
+from tracing.graph.escape import quoted
+from tracing.graph.limits import MAX_DEPTH, MAX_NAME, MAX_STRING, MAX_SUBGRAPHS
 
 Decoder = Callable[[Any, str], Any]
 _KINDS = {type(None): "null", bool: "a boolean", int: "an integer", float: "a number", str: "a string"}
@@ -46,12 +48,18 @@ _object = _exact(dict, "an object")
 _raw_string = _exact(str, "a string")
 
 
-def string(value: Any, place: str) -> str:
-    """A string that can be written as UTF-8."""
+def string(value: Any, place: str, limit: int = MAX_NAME) -> str:
+    """A string of at most `limit` characters that can be written as UTF-8."""
     text: str = _raw_string(value, place)
+    if len(text) > limit:
+        raise fail(place, f"a string of {len(text)} characters; the limit is {limit}")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise fail(place, "holds half of a surrogate pair")
     return text
+
+
+def _long_string(value: Any, place: str) -> str:
+    return string(value, place, MAX_STRING)
 
 
 def _optional(decoder: Decoder) -> Decoder:
@@ -77,7 +85,7 @@ def _record(value: Any, place: str, fields: Mapping[str, Decoder]) -> dict[str, 
     found = _object(value, place)
     for key in found:
         if key not in fields:
-            raise fail(place, f"unknown key {shown(key)}; known are {', '.join(fields)}")
+            raise fail(place, f"unknown key {quoted(key)}; known are {', '.join(fields)}")
     for key in fields:
         if key not in found:
             raise fail(place, f"the key {key!r} is missing")
@@ -93,7 +101,7 @@ def value(found: Any, place: str, depth: int = 0) -> Value:
     if isinstance(found, dict):
         return _tagged(found, place, depth)
     if isinstance(found, str):
-        return Const("str", string(found, place))
+        return Const("str", _long_string(found, place))
     kind = "none" if found is None else type(found).__name__
     return Const(kind, repr(found))
 
@@ -145,7 +153,7 @@ def _tensor(found: Any, place: str) -> TensorType:
 
 
 def _source(found: Any, place: str) -> Source:
-    return Source(**_record(found, place, {"at": string, "code": string}))
+    return Source(**_record(found, place, {"at": string, "code": _long_string}))
 
 
 def _alias(found: Any, place: str) -> tuple[str, int]:
@@ -175,7 +183,7 @@ def graph(found: Any, place: str = "graph", depth: int = 0) -> GraphDoc:
         "name": string,
         "parameters": _each(lambda v, p: Parameter(**_record(v, p, _PARAMETER))),
         "objects": _pairs(string),
-        "schemas": _pairs(string),
+        "schemas": _pairs(_long_string),
         "aliases": _each(_alias),
         "nodes": _each(lambda v, p: Node(**_record(v, p, _NODE))),
         "subgraphs": _pairs(lambda v, p: graph(v, p, depth + 1)),

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from tracing.graph.changes import ADDED, by_name
 from tracing.graph.diff import GraphDiff
 from tracing.graph.document import GraphDoc, references
-from tracing.graph.text import one_line, type_text
+from tracing.graph.escape import one_line
+from tracing.graph.text import type_text
 from tracing.graph.view import headline, short_op
 
 _STYLES = {
@@ -32,8 +33,11 @@ def render_dot(diff: GraphDiff) -> str:
 
 
 def quoted(*found: str) -> str:
-    """The lines `found` as a DOT string that shows exactly them."""
-    return '"' + "\\n".join(one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in found) + '"'
+    """The lines `found` as a DOT string that shows exactly them: Graphviz reads backslashes and HTML entities."""
+    return '"' + "\\n".join(one_line(line).translate(_ESCAPES) for line in found) + '"'
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "&": "&amp;"})
 
 
 def _body(diff: GraphDiff, prefix: str) -> Iterator[str]:

@@ -11,9 +11,10 @@ from tracing.graph.changes import ADDED
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.diff_text import names_text
 from tracing.graph.document import GraphDoc
+from tracing.graph.escape import one_line
 from tracing.graph.layers import LayerRow, layer_rows
 from tracing.graph.sizes import bytes_text
-from tracing.graph.text import lines, number, one_line
+from tracing.graph.text import lines, number
 from tracing.graph.view import (
     ChainRow,
     ChangeRow,

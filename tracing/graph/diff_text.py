@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typer import style
 
 from tracing.graph.diff import GraphDiff
+from tracing.graph.escape import one_line
 from tracing.graph.reasons import Site
 from tracing.graph.sizes import bytes_text
-from tracing.graph.text import one_line
 from tracing.graph.view import ChainRow, ChangeRow, chain_rows, change_rows, counted, delta, headline, interface_rows
 
 _COLORS = {"-": "red", "+": "green", "~": "yellow", "!": "magenta"}

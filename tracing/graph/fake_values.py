@@ -12,6 +12,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from passes.errors import DeadkvError
 from tracing.graph.document import Const, Dim, ScalarType, TensorType, Type
+from tracing.graph.limits import MAX_SYMBOLS
 from tracing.graph.natural import natural
 from tracing.graph.symbols import parse, symbol
 from tracing.graph.values import constant, contiguous_stride
@@ -72,6 +73,8 @@ class FakeValues:
         return self._symbols[name]
 
     def _new_symbol(self, name: str) -> Any:
+        if len(self._symbols) >= MAX_SYMBOLS:
+            raise DeadkvError(f"more than {MAX_SYMBOLS} symbols, the limit")
         if name.startswith("zuf"):
             return self.shapes.create_unbacked_symfloat().node.expr
         if name.startswith("u"):

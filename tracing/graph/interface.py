@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tracing.graph.anchors import Anchors
 from tracing.graph.changes import Change, InterfaceChange
 from tracing.graph.document import GraphDoc, Value
-from tracing.graph.text import alias_name, type_text, value_text
+from tracing.graph.text import type_text, updates, value_text
 
 
 def interface_changes(before: GraphDoc, after: GraphDoc, anchors: Anchors) -> Iterator[InterfaceChange]:
@@ -68,8 +68,8 @@ def _known(name: str | None, pairs: Mapping[str, str]) -> str | None:
 
 def _aliases(before: GraphDoc, after: GraphDoc, anchors: Anchors) -> Iterator[InterfaceChange]:
     renames = {**anchors.parameters, **anchors.inputs}
-    mine = {(alias_name(before, name), index) for name, index in before.aliases}
-    theirs = {(renames.get(found := alias_name(after, name), found), index) for name, index in after.aliases}
+    mine = set(updates(before))
+    theirs = {(renames.get(name, name), index) for name, index in updates(after)}
     for name, index in sorted(mine - theirs):
         yield InterfaceChange("alias", f"output {index} updates {name}", None)
     for name, index in sorted(theirs - mine):

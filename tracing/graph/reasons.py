@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from passes.errors import DeadkvError
+from passes.report import SCHEMA
+from tracing.graph.escape import quoted
+from tracing.graph.json_input import parse_json, read_bytes
 
 KEPT = ("kept", "live")
 
@@ -48,6 +52,17 @@ class Reasons:
         return tuple(site for site in self.sites if site.status in KEPT)
 
 
+def read_report(path: Path) -> dict[str, Any] | None:
+    """The report of a pass in the file at `path`, or None if it is something else's. Raises DeadkvError as below."""
+    found = parse_json(read_bytes(path))
+    if not isinstance(found, dict) or not str(found.get("schema")).startswith("deadkv.report/"):
+        return None
+    if found["schema"] != SCHEMA:
+        raise DeadkvError(f"the schema is {quoted(found['schema'])}; this deadkv reads {SCHEMA}")
+    reasons(found)
+    return found
+
+
 def reasons(report: Mapping[str, Any] | None) -> Reasons:
     """Read a report (the JSON of report.json). Raises DeadkvError naming the entry that is not as documented."""
     if report is None:
@@ -57,7 +72,7 @@ def reasons(report: Mapping[str, Any] | None) -> Reasons:
     rewritten = _field(report, "report", "rewritten", list, [])
     return Reasons(
         sites=tuple(_site(site, f"report.sites[{index}]") for index, site in enumerate(sites)),
-        summary={key: value for key, value in sorted(summary.items()) if type(value) is int},
+        summary={key: _count(summary, "report.summary", key) for key in sorted(summary) if summary[key] is not None},
         rules=dict(_rule(entry, f"report.rewritten[{index}]") for index, entry in enumerate(rewritten)),
     )
 
@@ -71,13 +86,13 @@ def _site(found: Any, place: str) -> Site:
     if not all(isinstance(name, str) for name in nodes):
         raise DeadkvError(f"{place}.nodes: expected an array of node names")
     return Site(
-        layer=_field(found, place, "layer", int, None),
+        layer=_count(found, place, "layer"),
         role=str(_field(found, place, "role", str, "")),
         cache=str(_field(found, place, "cache", str, "")),
         status=str(_field(found, place, "status", str, "")),
         reason=str(_field(found, place, "reason", str, "")),
         pinned_by=_path(found, place),
-        bytes=_field(found, place, "bytes", int, None),
+        bytes=_count(found, place, "bytes"),
         nodes=tuple(nodes),
     )
 
@@ -89,6 +104,16 @@ def _path(found: Mapping[str, Any], place: str) -> str:
     if isinstance(path, Sequence) and all(isinstance(name, str) for name in path):
         return " -> ".join(path)
     raise DeadkvError(f"{place}.pinned_by: expected null, text or an array of node names")
+
+
+def _count(found: Any, place: str, key: str) -> Any:
+    value = _field(found, place, key, int, None)
+    if value is not None and (isinstance(value, bool) or not 0 <= value < _MAX_COUNT):
+        raise DeadkvError(f"{place}.{key}: expected a count below 2**63")
+    return value
+
+
+_MAX_COUNT = 2**63
 
 
 def _field(found: Any, place: str, key: str, kind: type, default: Any) -> Any:

@@ -13,12 +13,17 @@ import sympy
 from torch.utils._sympy import functions as torch_functions
 
 from passes.errors import DeadkvError
+from tracing.graph.escape import quoted
+from tracing.graph.expression_cost import check_cost
+from tracing.graph.limits import MAX_EXPRESSION, MAX_TOKENS
 from tracing.graph.natural import natural
 
-MAX_EXPRESSION = 2000  # characters
-MAX_INTEGER = 2**64
+_MAX_NUMBER = 2**64
 _SYMBOL = re.compile(r"(s|u|zf|zuf)(\d{1,9})")
 _TOKEN = re.compile(r"\b(?:s|u|zf|zuf)\d{1,9}\b")
+_SYNTAX = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_]*|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?(?![A-Za-z0-9_.])|[-+*/%(),<>=!&|~]| +", re.ASCII
+)
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(sympy, name) for name in ("Eq", "Ne", "And", "Or", "Not")},
@@ -33,13 +38,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     },
 }  # fmt: skip
 
-
-def _power(base: Any, exponent: Any) -> Any:
-    if base.is_number and exponent.is_number and not (abs(base) <= 64 and abs(exponent) <= 64):
-        raise ValueError
-    return base**exponent
-
-
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -47,7 +45,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: torch_functions.FloorDiv,
     ast.Mod: torch_functions.Mod,
-    ast.Pow: _power,
+    ast.Pow: operator.pow,
     ast.BitAnd: sympy.And,
     ast.BitOr: sympy.Or,
     ast.USub: operator.neg,
@@ -74,7 +72,7 @@ def symbol(name: str) -> sympy.Symbol:
 def _number(value: object) -> sympy.Expr:
     if isinstance(value, bool):
         return sympy.true if value else sympy.false
-    if isinstance(value, int) and abs(value) <= MAX_INTEGER:
+    if isinstance(value, int) and abs(value) <= _MAX_NUMBER:
         return sympy.Integer(value)
     if isinstance(value, float):
         return sympy.Float(value)
@@ -102,15 +100,23 @@ def _build(tree: ast.AST) -> Any:
 def parse(text: str) -> sympy.Expr:
     """The sympy expression that `text` writes.
 
-    Raises DeadkvError if it is anything but an expression of canonical symbols, numbers and known functions.
+    Raises DeadkvError if it is anything but an expression of canonical symbols, numbers and known functions, or could
+    grow beyond the limits.
     """
     try:
-        if len(text) > MAX_EXPRESSION:
-            raise ValueError
-        return _build(ast.parse(text.strip(), mode="eval").body)
+        tree = _syntax(text)
+        check_cost(tree)
+        return _build(tree)
     except Exception as error:  # whatever sympy or the parser makes of hostile text, the answer is one line
-        shown = text if len(text) <= 60 else text[:60] + "..."
-        raise DeadkvError(f"{shown!r} is not a symbolic expression over s0, s1, ..., u0, u1, ...") from error
+        raise DeadkvError(f"{quoted(text)} is not a symbolic expression over s0, s1, ..., u0, u1, ...") from error
+
+
+def _syntax(text: str) -> ast.expr:
+    """The parsed text, if it is made of what expressions are made of: no strings, comments or line breaks."""
+    tokens = _SYNTAX.findall(text)
+    if len(text) > MAX_EXPRESSION or len(tokens) > MAX_TOKENS or "".join(tokens) != text:
+        raise ValueError
+    return ast.parse(text.strip(), mode="eval").body
 
 
 def rename(text: str, names: Mapping[str, str]) -> str:

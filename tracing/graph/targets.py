@@ -15,6 +15,8 @@ import torch
 import torch._higher_order_ops  # fills torch.ops.higher_order
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 
+from tracing.graph.limits import MAX_SCHEMA, MAX_SCHEMA_BRACKETS
+
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _SYM_FUNCTIONS = ("sym_float", "sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum")
 _OPERATOR_FACTORIES = ("attrgetter", "call", "itemgetter", "methodcaller")
@@ -49,12 +51,24 @@ class OpaqueTarget:
         return f"OpaqueTarget({self.name!r})"
 
 
+@lru_cache(maxsize=1024)
 def parse_schema(schema: str | None) -> Any:
-    """The parsed operator schema, or None where torch cannot parse it."""
-    try:
-        return None if schema is None else torch._C.parse_schema(schema)
-    except RuntimeError:
+    """The parsed operator schema, or None where torch cannot parse it.
+
+    torch's parser recurses once a bracket and allocates what a sized list (`int[2] x=0`) asks for, so both are bounded
+    before it sees the text.
+    """
+    if schema is None or len(schema) > MAX_SCHEMA or _SIZED_LIST.search(schema) is not None:
         return None
+    if schema.count("(") + schema.count("[") > MAX_SCHEMA_BRACKETS:
+        return None
+    try:
+        return torch._C.parse_schema(schema)
+    except (RuntimeError, LookupError, ValueError):  # LookupError: a number beyond 64 bits
+        return None
+
+
+_SIZED_LIST = re.compile(r"\[\s*\d{4}")
 
 
 def is_custom(op: str) -> bool:

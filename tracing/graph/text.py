@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tracing.graph.document import Const, Dim, GraphDoc, Group, Node, Ref, ScalarType, TensorType, Type, Value
+from tracing.graph.escape import json_text, one_line
 from tracing.graph.natural import natural
 
 _SHORT = re.compile(r"(bfloat|float|uint|int|complex)(\d.*)")
@@ -60,12 +60,7 @@ def number(doc: GraphDoc) -> dict[str, str]:
 
 def printable(found: str) -> str:
     """`found` as it is if it is a plain name, else as a JSON string, so that nothing in it can pass for text."""
-    return found if _PLAIN.fullmatch(found) else json.dumps(found)
-
-
-def one_line(found: str) -> str:
-    """`found` with everything that does not print (line breaks, control and bidirectional characters) escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found)
+    return found if _PLAIN.fullmatch(found) else json_text(found)
 
 
 def dtype_text(dtype: str) -> str:
@@ -96,7 +91,7 @@ def _function(name: str) -> Callable[[str], str]:
 
 
 _CONSTANTS: dict[str, Callable[[str], str]] = {
-    "str": json.dumps,
+    "str": json_text,
     "complex": _function("complex"),
     "device": _function("device"),
     "object": lambda found: f"object({printable(found)})",
@@ -186,13 +181,16 @@ def _outputs(doc: GraphDoc, numbers: Mapping[str, str]) -> Iterator[Line]:
     kind = f" ({returned.kind})" if isinstance(returned, Group) and returned.kind in ("tuple", "list") else ""
     yield Line(f"  outputs{kind}:", output.name)
     types = {node.name: node.type for node in doc.nodes}
+    updated: dict[int, list[str]] = {}
+    for name, index in sorted(updates(doc)):
+        updated.setdefault(index, []).append(printable(name))
     for index, value in enumerate(doc.outputs):
-        updated = sorted(alias_name(doc, name) for name, updated in doc.aliases if updated == index)
-        mark = f"  updates {', '.join(map(printable, updated))}" if updated else ""
+        mark = f"  updates {', '.join(updated[index])}" if index in updated else ""
         shape = f"{type_text(types[value.name])} " if isinstance(value, Ref) else ""
         yield Line(f"    {index}: {shape}{value_text(value, lambda name: f'%{numbers[name]}')}{mark}", output.name)
 
 
-def alias_name(doc: GraphDoc, name: str) -> str:
-    """What an alias updates: the input's own name if `name` is its node's, else the parameter's FQN."""
-    return next((node.target for node in doc.inputs if node.name == name), name)
+def updates(doc: GraphDoc) -> list[tuple[str, int]]:
+    """The aliases, inputs by their own names instead of their nodes': (input or parameter, output index)."""
+    inputs = {node.name: node.target for node in doc.inputs}
+    return [(inputs.get(name, name), index) for name, index in doc.aliases]

@@ -11,6 +11,7 @@ from torch.fx import Node as FxNode
 
 from passes.errors import DeadkvError
 from tracing.graph.document import Const, Dim, Group, Ref, ScalarType, TensorType, Type, Value
+from tracing.graph.escape import quoted, shortened
 from tracing.graph.symbols import SymbolNames
 from tracing.graph.targets import object_name
 
@@ -94,9 +95,9 @@ def constant(const: Const) -> Any:
         value = read(const.text)
         canonical = write(value) == const.text
     except (ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise DeadkvError(f"{const.text[:60]!r} is not a {const.kind} of torch {torch.__version__}") from error
+        raise DeadkvError(f"{quoted(const.text)} is not a {const.kind} of torch {torch.__version__}") from error
     if not canonical:
-        raise DeadkvError(f"{const.text[:60]!r} is not how the {const.kind} {write(value)} is written")
+        raise DeadkvError(f"{quoted(const.text)} is not how the {const.kind} {shortened(write(value))} is written")
     return value
 
 

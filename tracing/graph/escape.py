@@ -1,0 +1,26 @@
+"""Text that others wrote, made safe to show: on a terminal, in a file, in a line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def one_line(found: str) -> str:
+    """`found` with everything that does not print (line breaks, control and bidirectional characters) escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found)
+
+
+def quoted(found: str, limit: int = 60) -> str:
+    """`found` in quotes, on one line, cut to a readable length."""
+    return repr(found if len(found) <= limit else found[: limit - 3] + "...")
+
+
+def shortened(found: str, limit: int = 200) -> str:
+    """`found` on one line; of a long one, the end."""
+    return one_line(found if len(found) <= limit else "..." + found[3 - limit :])
+
+
+def json_text(plain: Any, indent: int | None = None) -> str:
+    """`plain` as JSON in printable ASCII: json.dumps leaves the delete character as it is."""
+    return json.dumps(plain, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")
