@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from passes import PrunePrefixCache, PruneResult, verify_prune
+from tests.support.regions import sharing_copy
 
 
 def check_prune(module: GraphModule, inputs: Sequence[Any] | None, **options: Any) -> PruneResult:
@@ -72,7 +73,8 @@ def gathers_left(module: GraphModule) -> int:
 
 
 def after_plain_dce(module: GraphModule) -> GraphModule:
-    """A copy of the graph after `Graph.eliminate_dead_code`."""
-    copied = GraphModule(module, copy.deepcopy(module.graph))
+    """A copy of the graph, nested ones included, after `Graph.eliminate_dead_code`."""
+    copied = sharing_copy(module)
     copied.graph.eliminate_dead_code()
+    copied.recompile()
     return copied
