@@ -6,6 +6,7 @@ model + example inputs -> capture -> [passes, each verified] -> diff and report 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
-from passes import InputMap, PassPipeline, PipelineResult, PruneReport
-from tracing.backends import BackendRequest, BackendResult, get_backend, get_target
+from passes import DeadkvError, InputMap, PassPipeline, PipelineResult, PruneReport
+from tracing.backends import TIME_LIMIT_S, BackendRequest, BackendResult, get_backend, get_target
 from tracing.capture import capture
 from tracing.graph import GraphDoc, diff, document, dumps, render_html, render_text, text
 from tracing.output import check_output_folder, output_folder
@@ -67,7 +68,7 @@ def compile_tkg(
     aliases: Mapping[nn.Parameter, int] | None = None,
     compiler_args: Sequence[str] = (),
     keep_unverified: bool = False,
-    timeout_s: float | None = None,
+    timeout_s: float | None = TIME_LIMIT_S,
     progress: Progress = lambda stage: None,
     log: Callable[[str], None] = lambda line: None,
 ) -> CompileResult:
@@ -86,7 +87,7 @@ def compile_tkg(
         aliases: `{parameter: output index}`, as torch_neuronx takes them.
         compiler_args: further arguments for the Neuron compiler.
         keep_unverified: hand the unpruned graph on if the verifier refuses the pruned one, instead of raising.
-        timeout_s: limit for the compiler's run, in seconds.
+        timeout_s: limit for the compiler's run, in seconds; None for no limit.
         progress: called with the name of each stage.
         log: called with each line that a compiler prints.
 
@@ -96,6 +97,7 @@ def compile_tkg(
     """
     pipeline = PassPipeline(passes, keep_unverified=keep_unverified)
     get_target(target)
+    _check_timeout(timeout_s)
     wanted = backend is not None and out_dir is not None
     chosen = get_backend(backend or "auto", have_weights=_has_weights(model)) if wanted else None
     folder = None if out_dir is None else Path(out_dir)
@@ -119,6 +121,11 @@ def compile_tkg(
             )  # fmt: skip
             done = chosen.run(request)
     return CompileResult(before, result.graph_module, result.modified, result, done, folder)
+
+
+def _check_timeout(seconds: float | None) -> None:
+    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+        raise DeadkvError(f"the time limit is {seconds:g} s: give a positive number of seconds, or none for no limit")
 
 
 def _has_weights(model: object) -> bool:

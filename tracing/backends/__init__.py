@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from passes.errors import DeadkvError
-from tracing.backends.base import Backend, BackendRequest, BackendResult
+from tracing.backends.base import TIME_LIMIT_S, Backend, BackendRequest, BackendResult
 from tracing.backends.hlo import HloBackend
 from tracing.backends.neuronx_cc import NeuronxCcBackend
 from tracing.backends.targets import TARGETS, Target, get_target
@@ -15,6 +15,7 @@ from tracing.backends.torch_neuronx import TorchNeuronxBackend
 __all__ = [
     "BACKENDS",
     "TARGETS",
+    "TIME_LIMIT_S",
     "Backend",
     "BackendRequest",
     "BackendResult",

@@ -13,6 +13,9 @@ from torch.utils import _pytree as pytree
 
 from passes.errors import DeadkvError
 
+TIME_LIMIT_S = 4 * 3600.0
+"""How long a compiler may run if the caller does not say."""
+
 
 def _silent(line: str) -> None:
     del line
@@ -27,7 +30,7 @@ class BackendRequest:
     `after` may take fewer of them, found by name.
     `aliases` pairs the name of a parameter or placeholder with the index of the flat output that holds its new value.
     `log` is given each line that a compiler prints, `progress` the name of each stage.
-    `timeout_s` is in seconds and counts for compilers that run as a process of their own.
+    `timeout_s` is in seconds, None for no limit, and counts for compilers that run as a process of their own.
     """
 
     before: GraphModule
@@ -39,7 +42,7 @@ class BackendRequest:
     compiler_args: tuple[str, ...] = ()
     log: Callable[[str], None] = _silent
     progress: Callable[[str], None] = _silent
-    timeout_s: float | None = None
+    timeout_s: float | None = TIME_LIMIT_S
 
     def named_inputs(self) -> dict[str, Any]:
         """The example inputs by placeholder name, one for each leaf of an input that is a container.

@@ -11,10 +11,11 @@ from passes.errors import DeadkvError
 from tracing.backends.base import BackendRequest, BackendResult
 from tracing.backends.command import COMMAND_FILE, COMPILER, COMPILER_LOG, HLO_FILE, NEFF_FILE
 from tracing.backends.hlo import HloBackend
-from tracing.backends.process import ProcessTimeoutError, run_logged
+from tracing.backends.process import ProcessStartError, ProcessTimeoutError, run_logged
 
 OUTPUT_LOG = "neuronx-cc.output.txt"
-_LAST_LINES = 10
+_LAST_LINES, _LINE_LENGTH = 10, 400
+_FULL_BELOW = 1 << 20  # bytes
 # Why the kernel, and not the compiler, ends the process (torch-neuronx explains the same three).
 _SIGNALS: dict[int, str] = {
     signal.SIGKILL: "the system killed it, usually because memory ran out: use a host with more memory",
@@ -61,12 +62,12 @@ def _compiled(request: BackendRequest, written: BackendResult) -> BackendResult:
     try:
         code, tail = run_logged(command, folder, folder / OUTPUT_LOG, request.log, request.timeout_s, keep=_LAST_LINES)
     except ProcessTimeoutError as error:
-        reason = f"did not end within {request.timeout_s:g} s and was stopped"
+        reason = f"did not end within {request.timeout_s:g} s and was stopped; allow more with --timeout"
         raise DeadkvError(f"{COMPILER} {reason}; {_kept(folder)}") from error
-    except OSError as error:
-        raise DeadkvError(f"{COMPILER} cannot be started: {error}") from error
+    except ProcessStartError as error:
+        raise DeadkvError(f"{COMPILER} cannot be started: {error}; check the installation on the PATH") from error
     if code != 0:
-        raise DeadkvError(f"{COMPILER} {_failure(code, tail)}; {_kept(folder)}")
+        raise DeadkvError(f"{COMPILER} {_failure(code, tail)}{_full_disk(folder)}; {_kept(folder)}")
     if not (folder / NEFF_FILE).is_file():
         raise DeadkvError(f"{COMPILER} reported success but wrote no {NEFF_FILE}; {_kept(folder)}")
     logs = [name for name in (OUTPUT_LOG, COMPILER_LOG) if (folder / name).is_file()]
@@ -77,14 +78,28 @@ def _compiled(request: BackendRequest, written: BackendResult) -> BackendResult:
 def _failure(code: int, tail: tuple[str, ...]) -> str:
     reason = f"ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     explanation = f" ({_SIGNALS[-code]})" if -code in _SIGNALS else ""
-    last = " | ".join(line for line in tail if line.strip())
+    last = " | ".join(_shown(line) for line in tail if line.strip())
     return f"{reason}{explanation}; its last lines: {last or 'none'}"
+
+
+def _shown(line: str) -> str:
+    """The end of a line, without what would move a terminal's cursor."""
+    printable = "".join(character if character.isprintable() else " " for character in line)
+    return printable if len(printable) <= _LINE_LENGTH else f"...{printable[-_LINE_LENGTH:]}"
+
+
+def _full_disk(folder: Path) -> str:
+    free = shutil.disk_usage(folder).free
+    return f"; the disk of {folder.parent.parent} is full" if free < _FULL_BELOW else ""
 
 
 def _kept(folder: Path) -> str:
     """Copies what a failure is studied with to a folder that outlives the output folder, and says where it is."""
-    kept = Path(tempfile.mkdtemp(prefix="deadkv-neuronx-cc-"))
-    for name in (OUTPUT_LOG, COMPILER_LOG, COMMAND_FILE, HLO_FILE):
-        if (folder / name).is_file():
-            shutil.copy(folder / name, kept)
+    try:
+        kept = Path(tempfile.mkdtemp(prefix="deadkv-neuronx-cc-"))
+        for name in (OUTPUT_LOG, COMPILER_LOG, COMMAND_FILE, HLO_FILE):
+            if (folder / name).is_file():
+                shutil.copy(folder / name, kept)
+    except OSError as error:
+        return f"its log could not be kept ({error.strerror})"
     return f"log, command and HLO are kept in {kept}"

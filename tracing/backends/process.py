@@ -1,14 +1,23 @@
-"""Runs a long command: its output goes line by line to a file and to a callback, and a timeout ends all of it."""
+"""Runs a long command: its output goes to a file and line by line to a callback, and a time limit ends all of it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Timer
+from typing import BinaryIO
+
+_POLL_S = 0.05
+_CHUNK = 64 * 1024
+
+
+class ProcessStartError(Exception):
+    """The command cannot be started."""
 
 
 class ProcessTimeoutError(Exception):
@@ -26,48 +35,83 @@ def run_logged(
 ) -> tuple[int, tuple[str, ...]]:
     """Run `command` in `cwd`. Returns its exit code (negative: the signal that ended it) and its last `keep` lines.
 
-    Standard output and error go to `log_file` and `log` as they come. Raises ProcessTimeoutError after `timeout_s`
-    seconds, and OSError if the command cannot be started. Whatever cuts the wait short, its process group is killed.
+    The command writes standard output and error straight to `log_file`, and `log` is given each line as it comes; no
+    more than about 64 KiB of it is in memory at once, and longer lines come in pieces. The command is over when its
+    first process is: whatever it left running in its process group is killed then, and all of it whenever something
+    cuts the wait short.
+
+    Raises:
+        ProcessStartError: the command cannot be started.
+        ProcessTimeoutError: it did not end within `timeout_s` seconds.
+        OSError: `log_file` cannot be written.
     """
-    tail: deque[str] = deque(maxlen=keep)
-    expired = Event()
-    with log_file.open("w", encoding="utf-8") as file, _started(command, cwd) as process:
-        timer = Timer(timeout_s or 0, _expire, (expired, process))
-        try:
-            if timeout_s is not None:
-                timer.start()
-            for line in process.stdout or ():
-                file.write(line)
-                tail.append(line.rstrip("\n"))
-                log(line.rstrip("\n"))
-            code = process.wait()
-        finally:
-            timer.cancel()
-            _kill_group(process)
-    if expired.is_set():
-        raise ProcessTimeoutError
-    return code, tuple(tail)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with log_file.open("wb") as sink, log_file.open("rb") as source:
+        lines = _Follower(source, log, keep)
+        with _started(command, cwd, sink) as process:
+            while not _has_ended(process):
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise ProcessTimeoutError
+                if not lines.read():
+                    time.sleep(_POLL_S)
+        lines.finish()
+    return process.returncode, tuple(lines.tail)
 
 
-def _started(command: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own."""
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+@contextmanager
+def _started(command: Sequence[str], cwd: Path, sink: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a process group of its own, which does not outlive the block."""
+    try:
+        process = subprocess.Popen(
+            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    except OSError as error:
+        raise ProcessStartError(error.strerror or str(error)) from error
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # nobody has waited for it yet, so the number is still its own
+        process.wait()
 
 
-def _expire(expired: Event, process: subprocess.Popen[str]) -> None:
-    expired.set()
-    _kill_group(process)
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+class _Follower:
+    """Gives on the lines that are appended to a file, and remembers the last ones."""
+
+    def __init__(self, source: BinaryIO, log: Callable[[str], None], keep: int) -> None:
+        self.tail: deque[str] = deque(maxlen=keep)
+        self._source = source
+        self._log = log
+        self._rest = b""
+
+    def read(self) -> bool:
+        """The next lines, if there is anything new. A line without an end waits for it, unless it is long."""
+        chunk = self._source.read(_CHUNK)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._give(line)
+        if len(self._rest) >= _CHUNK:
+            self._give_rest()
+        return bool(chunk)
+
+    def finish(self) -> None:
+        """What is left of the file as it is now, and its last line if that has no end."""
+        size = os.fstat(self._source.fileno()).st_size
+        while self._source.tell() < size and self.read():
+            pass
+        if self._rest:
+            self._give_rest()
+
+    def _give_rest(self) -> None:
+        self._give(self._rest)
+        self._rest = b""
+
+    def _give(self, line: bytes) -> None:
+        """Of a line that was overwritten with carriage returns, what a terminal shows in the end."""
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", errors="replace")
+        self.tail.append(text)
+        self._log(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,8 +66,17 @@ class TorchNeuronxBackend:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise DeadkvError(f"torch_neuronx.trace failed: {reason}") from error
-        traced.save(str(request.out_dir / TRACED_FILE))
+        _save(traced, request.out_dir / TRACED_FILE)
         return BackendResult(self.name, (TRACED_FILE,), None, None, None, f"compiled to {TRACED_FILE}")
+
+
+def _save(traced: Any, path: Path) -> None:
+    """TorchScript's writer reports a full disk as a RuntimeError."""
+    try:
+        traced.save(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DeadkvError(f"cannot write {path.name}: {reason}; check the space of the output folder's disk") from error
 
 
 def _require_values(tensors: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from passes import DeadkvError
 from tracing.cli.check_contract import check_contract_command
 from tracing.cli.compile import compile_command
 from tracing.cli.inspect import diff_command, explain_command, passes_command, verify_command
+from tracing.cli.signals import Stopped, stoppable
 from tracing.cli.terminal import error_line
 
 USAGE_ERROR = 2
@@ -34,10 +35,34 @@ app.command("check-contract")(check_contract_command)
 def main() -> None:
     """Runs the command line. A DeadkvError is one line on stderr and exit code 2."""
     try:
-        app()
+        with stoppable():
+            _run()
     except DeadkvError as error:
         error_line(str(error))
         sys.exit(USAGE_ERROR)
+    except Stopped as stop:
+        error_line(f"stopped by {stop.name} before it was done")
+        sys.exit(stop.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         sys.exit(0)
+
+
+def _run() -> None:
+    """What is printed is written out here, where a full disk can still be reported."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        what = "cannot write the output" if error.filename is None else str(error.filename)
+        raise DeadkvError(f"{what}: {error.strerror or error}") from error
+
+
+def _discard_stdout() -> None:
+    """Python would fail to flush it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
