@@ -16,8 +16,6 @@ from passes.verify.effects import contract_of, flaw_of, schemas, written
 from passes.verify.nodes import operator_name
 from passes.verify.storage import sources
 
-NOTHING: frozenset[Node] = frozenset()
-
 
 class WriteSearch:
     """The writes of one graph, each followed back to the allocations that it may hit.
@@ -39,7 +37,10 @@ class WriteSearch:
             self._note(position, node)
 
     def roots(self, node: Node) -> frozenset[Node]:
-        """Every node whose memory the value of `node` may be: an allocation, an input, a parameter, an opaque call."""
+        """Every node whose memory the value of `node` may be: an allocation, an input, a parameter, an opaque call.
+
+        What an opaque call was given is not followed through it: it counts as written from then on.
+        """
         return self._roots[node]
 
     def is_outside(self, node: Node) -> bool:
@@ -64,13 +65,14 @@ class WriteSearch:
         return "it writes" if any(written(node, self._contracts)) else flaw_of(node, self._contracts)
 
     def _find_roots(self, node: Node) -> frozenset[Node]:
-        found = [] if _is_lookup(node) else sources(node, self._module, self._contracts)
         if self._is_foreign(node):
-            return frozenset({node}).union(*(self._roots[operand] for operand in node.all_input_nodes))
-        if not found:
-            self._own |= {node} if found is not None else NOTHING
             return frozenset({node})
-        return NOTHING.union(*(self._roots[source] for source in found))
+        found = [] if _is_lookup(node) else sources(node, self._module, self._contracts)
+        if found:
+            return frozenset().union(*(self._roots[source] for source in found))
+        if found is not None:
+            self._own.add(node)
+        return frozenset({node})
 
     def _note(self, position: int, node: Node) -> None:
         if node.op == "output":
