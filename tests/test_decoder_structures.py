@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from passes import PrunePrefixCache
 from passes.errors import DeadkvError
 from tests.support.prunes import after_plain_dce, check_prune
+from tests.support.releases import DYNAMO_TRACES_SCAN, skip_what_torch_cannot_trace
 from tracing.backends.hlo.execute import execute
 from tracing.capture import FRONTENDS, capture
 from tracing.decoder import PRESETS, VARIANTS, Decoder, Variant, build_decoder, random_caches, random_inputs
@@ -24,7 +25,6 @@ from tracing.graph.jsonfile import loads
 LAYERS, BUCKET = 3, 64
 STRUCTURES = ("boundary-markers", "regional", "scan")
 BODIES = {"boundary-markers": 0, "regional": 1, "scan": 1}
-NEW_ENOUGH = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES)
 every_frontend = pytest.mark.parametrize("frontend", FRONTENDS)
@@ -49,15 +49,9 @@ def stacked(pools: list[Tensor]) -> list[Tensor]:
 
 
 def captured(variant: str | Variant, frontend: str) -> GraphModule:
-    """The graph of a variant. Dynamo of older torch cannot trace a scan over modules, and capture says so."""
     decoder = make(variant)
-    try:
-        return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
-    except DeadkvError as error:
-        assert "Dynamo in this torch release cannot trace the body of the scan; use the frontend make_fx" in str(error)
-        if NEW_ENOUGH or frontend != "dynamo" or not decoder.variant.scan:
-            raise
-        pytest.skip(str(error))
+    skip_what_torch_cannot_trace(decoder.variant, frontend)
+    return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
 
 
 graph = cache(captured)
@@ -104,6 +98,16 @@ def test_the_captured_graph_computes_what_the_decoder_does(structure: str, front
     inputs = random_inputs(decoder, 2, padded=False)
     for actual, expected in zip(module(*inputs), decoder(*inputs), strict=True):
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.skipif(DYNAMO_TRACES_SCAN, reason="this torch can trace it")
+def test_a_scan_that_dynamo_cannot_trace_is_one_clear_error() -> None:
+    decoder = make("scan")
+    with pytest.raises(DeadkvError) as refused:
+        capture(decoder, decoder.example_inputs(), frontend="dynamo")
+    wanted = "Dynamo in this torch release cannot trace the body of the scan; use the frontend make_fx or export"
+    assert wanted in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @every_frontend
@@ -156,8 +160,7 @@ def test_a_prefix_that_is_read_stays(structure: str, frontend: str) -> None:
 @pytest.mark.parametrize("structure", ["regional", "scan"])
 def test_llama_1b_ends_with_no_gather_in_any_region(structure: str, frontend: str) -> None:
     decoder = build_decoder("llama-3.2-1b", structure, batch=4, bucket=1024)
-    if structure == "scan" and frontend == "dynamo" and not NEW_ENOUGH:
-        pytest.skip("Dynamo of this torch cannot trace a scan over modules")
+    skip_what_torch_cannot_trace(decoder.variant, frontend)
     module = capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
     result = PrunePrefixCache()(module)
     assert gathers(module) == (2 if structure == "scan" else 32)
