@@ -8,10 +8,12 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from passes.modules import copy_graph, module_like
+from passes.ops.signature import signature
 from passes.plan import Plan
 from passes.regions.identifiers import Identifiers, name_identifiers, new_identifier
 from passes.regions.surgery import Rename, drop_results, edit_call, retarget
@@ -121,9 +123,24 @@ def _recall(graph: Graph, node: Node, call: NewCall, rename: Rename) -> None:
 def _set_operand(node: Node, rewrite: SetOperand, value: Any) -> None:
     if isinstance(rewrite.slot, int):
         node.update_arg(rewrite.slot, value)
+        _leave_out_nones(node)
     elif isinstance(rewrite.slot, str):
         node.update_kwarg(rewrite.slot, value)
+        _leave_out_nones(node)
     else:
         name, position = rewrite.slot
         given: Any = node.kwargs[name]
         node.update_kwarg(name, type(given)([*given[:position], value, *given[position + 1 :]]))
+
+
+def _leave_out_nones(node: Node) -> None:
+    """Leaves out each None that the schema fills in: a trace of a source that does not give it holds none either."""
+    if not isinstance(node.target, OpOverload):
+        return
+    known = signature(node.target)
+    optional = {name for name, found in known.parameters.items() if not found.required and found.default is None}
+    given = len(node.args)
+    while given and node.args[given - 1] is None and known.positional[given - 1] in optional:
+        given -= 1
+    node.args = node.args[:given]
+    node.kwargs = {name: value for name, value in node.kwargs.items() if value is not None or name not in optional}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from passes import PrunePrefixCache, PruneReport, PruneVerificationError, verify_prune
@@ -185,3 +185,21 @@ def test_a_write_that_a_view_shows_later_may_not_go() -> None:
         after.graph.erase_node(write)
         with pytest.raises(PruneVerificationError, match="writes the storage of"):
             verify_prune(before, after)
+
+
+@pytest.mark.parametrize("written", ["embedding", "relu"])
+def test_a_removed_function_that_writes_its_operand_by_an_option_is_rejected(written: str) -> None:
+    def model(x: Tensor, past_key_values_0: Tensor, active_block_table: Tensor) -> Tensor:
+        functional = torch.nn.functional
+        if written == "embedding":
+            functional.embedding(active_block_table, past_key_values_0.reshape(10, -1), None, 1.0)
+        else:
+            functional.relu(past_key_values_0, True)
+        return x + 1
+
+    before = torch.fx.symbolic_trace(model)
+    after = torch.fx.symbolic_trace(model)
+    call = next(node for node in after.graph.nodes if written in str(node.target) or written in node.name)
+    after.graph.erase_node(call)
+    with pytest.raises(PruneVerificationError, match="it (scales its weight in place|writes the storage)"):
+        verify_prune(before, after)

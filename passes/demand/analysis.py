@@ -115,7 +115,8 @@ class _Walk:
             self._demand_operands(node, Transfer([(value, Demand.DATA) for value in operand_nodes(control)]))
         for index, (operand, demand) in enumerate(zip(region.call.operands, found.operands, strict=True)):
             uses = [(value, demand) for value in operand_nodes(operand.value)]
-            self._demand_operands(node, Transfer(uses, refusal=found.refusals.get(index)))
+            refusals = {value: found.refusals[index] for value, _ in uses} if index in found.refusals else {}
+            self._demand_operands(node, Transfer(uses, refusals=refusals))
 
     def _visit_write(self, node: Node, facts: NodeFacts) -> None:
         storage, written = self.facts.storage, facts.effects.writes
@@ -166,7 +167,7 @@ class _Walk:
             granted = demand if is_live else min(demand, Demand.SHAPE)
             self._demand_element(operand, node, granted)
             if granted is Demand.DATA:
-                self._demand_data(operand, node, transfer.refusal)
+                self._demand_data(operand, node, transfer.refusals.get(operand))
             elif granted > self.result.of(operand):
                 self.result.demand[operand] = granted
         if transfer.rewrites and is_live:

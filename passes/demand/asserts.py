@@ -32,7 +32,9 @@ def metadata_assert(call: Call, roots: ShapeRoots) -> Transfer:
     tensor = metadata.traced_tensor(source)
     proven = tensor is not None and all(_holds(tensor, name, call.bound.get(name)) for name in _ASSERTED)
     if not proven:
-        return Transfer([(source, Demand.DATA)], refusal=f"the trace does not prove what %{call.node.name} asserts")
+        return Transfer(
+            [(source, Demand.DATA)], refusals={source: f"the trace does not prove what %{call.node.name} asserts"}
+        )
     return Transfer([(source, Demand.SHAPE)], (Drop(call.node, (source,), "assert_only"),))
 
 

@@ -50,7 +50,7 @@ def like_factory(call: Call, roots: ShapeRoots) -> Transfer:
     built = _factory_call(call, roots)
     if built is None:
         reason = f"%{call.node.name} needs the layout of %{source.name}, which was not traced as dense"
-        return Transfer([(node, Demand.DATA) for node in call.node.all_input_nodes], refusal=reason)
+        return Transfer([(node, Demand.DATA) for node in call.node.all_input_nodes], refusals={source: reason})
     return Transfer(_shape_of(source, call), (Recall(call.node, (source,), built, "like_factory"),))
 
 
@@ -145,7 +145,7 @@ def takes_shape_of_other(call: Call, roots: ShapeRoots) -> Transfer:
     argument = _as_argument(call, roots)
     if argument is None:
         reason = f"%{call.node.name} needs the shape of %{other.name}, which was not traced"
-        return Transfer([(source, Demand.DATA), (other, Demand.DATA)], refusal=reason)
+        return Transfer([(source, Demand.DATA), (other, Demand.DATA)], refusals={other: reason})
     known = AS_CALLS[call.op]
     made = (
         NewCall("call_function", known.overload, (source, argument))

@@ -23,7 +23,8 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
     needed = contract.operands_read(call) | contract.operands_written(call) | _aliased(call)
     uses: list[tuple[Node, Demand]] = []
     rewrites: list[SetOperand] = []
-    refusals: list[str] = []
+    refusals: dict[Node, str] = {}
+    read = {node for name in needed for node in operand_nodes(call.bound.get(name))}
     for name, value in call.bound.items():
         nodes = tuple(operand_nodes(value))
         if not nodes:
@@ -31,11 +32,11 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
         found = _READ if name in needed else stand_in(call, contract, name, nodes[0])
         if isinstance(found, NoStandIn):
             uses += [(node, Demand.DATA) for node in nodes]
-            refusals += [found.reason] if found is not _READ else []
+            refusals.update({} if found is _READ else {node: found.reason for node in nodes if node not in read})
         else:
             uses += [(node, Demand.NONE) for node in nodes]
             rewrites.append(SetOperand(call.node, nodes, slot(call, name), found, "opaque_operand"))
-    return Transfer(uses, tuple(rewrites), refusals[0] if refusals else None)
+    return Transfer(uses, tuple(rewrites), refusals)
 
 
 def _aliased(call: Call) -> frozenset[str]:

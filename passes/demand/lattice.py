@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from torch.fx import Node
@@ -31,9 +31,9 @@ class Transfer:
         uses: demand on each operand.
         rewrites: how to cut the operands that are demanded less than DATA out of the call. A rule that cannot say
             how must demand DATA.
-        refusal: why an operand that is not read is demanded all the same, for the report.
+        refusals: of operands that are not read, why they are demanded all the same, for the report.
     """
 
     uses: Uses
     rewrites: tuple[Rewrite, ...] = ()
-    refusal: str | None = None
+    refusals: Mapping[Node, str] = field(default_factory=dict)

@@ -60,11 +60,15 @@ def read_metadata(call: Call, roots: ShapeRoots) -> Transfer:
     source = call.bound["self"]
     tensor = metadata.traced_tensor(source)
     if tensor is None:
-        return Transfer([(source, Demand.DATA)], refusal=f"the shape of %{source.name} is read but was not traced")
+        return Transfer(
+            [(source, Demand.DATA)], refusals={source: f"the shape of %{source.name} is read but was not traced"}
+        )
     found = METADATA_READS[call.op](tensor, call.bound)
     value = _literal(found, roots, aten=isinstance(call.node.target, OpOverload))
     if value is None:
-        return Transfer([(source, Demand.DATA)], refusal=f"the size {found} is no function of the inputs' sizes")
+        return Transfer(
+            [(source, Demand.DATA)], refusals={source: f"the size {found} is no function of the inputs' sizes"}
+        )
     return Transfer([(source, Demand.SHAPE)], (Fold(call.node, (source,), value, "shape_only"),))
 
 

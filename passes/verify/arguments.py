@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch._ops import OpOverload
 from torch.fx import Node
 
 Difference = tuple[str, Any, Any]
@@ -14,9 +15,29 @@ _ABSENT = object()
 
 
 def differences(old: Node, new: Node) -> Iterator[Difference]:
-    """Places at which two argument lists differ; nodes of the two graphs are the same if they have the same name."""
-    yield from compare("", [*old.args], [*new.args])
-    yield from _compare_named("", old.kwargs, new.kwargs)
+    """Places at which two argument lists differ; nodes of the two graphs are the same if they have the same name.
+
+    An argument that only one of them gives is held against the default that the schema has for it.
+    """
+    defaults = _defaults(old) if old.target == new.target else {}
+    length = max(len(old.args), len(new.args))
+    yield from compare("", _filled_up(old.args, length, defaults), _filled_up(new.args, length, defaults))
+    named = {name: default for name, default in defaults.items() if name in {**old.kwargs, **new.kwargs}}
+    yield from _compare_named("", {**named, **old.kwargs}, {**named, **new.kwargs})
+
+
+def _filled_up(args: tuple[Any, ...], length: int, defaults: Mapping[int | str, Any]) -> list[Any]:
+    return [args[index] if index < len(args) else defaults.get(index, _ABSENT) for index in range(length)]
+
+
+def _defaults(node: Node) -> dict[int | str, Any]:
+    """The defaults of an operator's arguments, by position and by name."""
+    if not isinstance(node.target, OpOverload):
+        return {}
+    arguments = [(index, argument) for index, argument in enumerate(node.target._schema.arguments)]
+    known = [(index, argument) for index, argument in arguments if argument.has_default_value()]
+    by_position: dict[int | str, Any] = {i: a.default_value for i, a in known if not a.kwarg_only}
+    return by_position | {argument.name: argument.default_value for _, argument in known}
 
 
 def compare(place: str, was: Any, now: Any) -> Iterator[Difference]:

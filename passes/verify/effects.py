@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch._ops import OpOverload
 from torch.fx import Node
 
@@ -24,11 +25,11 @@ _PURE_METHODS = frozenset(
     "float double half bfloat16 int long short bool char byte cpu type dim size ndimension nelement "
     "element_size".split()
 )
-_PURE_FUNCTIONS = frozenset({torch.nn.functional.softmax, torch.nn.functional.embedding, torch.nn.functional.silu,
-                             torch.nn.functional.relu, torch.nn.functional.layer_norm, torch.nn.functional.rms_norm,
-                             torch.split, getattr, torch.sym_int, operator.getitem, operator.floordiv,
-                             operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
-                             operator.invert})  # fmt: skip
+_PURE_FUNCTIONS = frozenset(
+    {F.softmax, F.embedding, F.silu, F.relu, F.layer_norm, F.rms_norm, torch.split, torch.sym_int, getattr,
+     operator.getitem, operator.floordiv, operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
+     operator.invert}
+)  # fmt: skip
 
 
 def flaw_of(node: Node, contracts: Contracts) -> str | None:
@@ -44,6 +45,8 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
         return _schema_flaw(node)
     if isinstance(node.target, OpOverload) and node.target.namespace not in _PURE_NAMESPACES:
         return f"nothing is known of the operator {node.target}"
+    if _option(node, "max_norm"):
+        return "it scales its weight in place"
     known = bool(schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
     return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
 
@@ -112,13 +115,29 @@ def written(node: Node, contracts: Contracts) -> Iterator[Node]:
         for name in sorted(contract.operands_written(call)):
             yield from operand_nodes(call.bound[name])
         return
-    if node.target in _IN_PLACE_OPERATORS or _is_in_place_operator(node) or node.kwargs.get("inplace"):
+    if node.target in _IN_PLACE_OPERATORS or _is_in_place_operator(node) or _option(node, "inplace"):
         yield from first_operand(node)
     for overload in schemas(node):
         for index, argument in enumerate(overload._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 given = node.kwargs.get(argument.name, node.args[index] if index < len(node.args) else None)
                 yield from operand_nodes(given)
+
+
+def _option(node: Node, name: str) -> Any:
+    """The value of an option of a function written in Python, by name or by position."""
+    places = _OPTIONS.get(node.target, {})
+    if name in node.kwargs or name not in places:
+        return node.kwargs.get(name)
+    return node.args[places[name]] if len(node.args) > places[name] else None
+
+
+_OPTIONS: Mapping[Any, Mapping[str, int]] = {
+    F.silu: {"inplace": 1},
+    F.relu: {"inplace": 1},
+    F.embedding: {"max_norm": 3},
+}
+"""Position of each option by which a function of torch.nn.functional writes an operand."""
 
 
 def _is_in_place_operator(node: Node) -> bool:
