@@ -30,7 +30,7 @@ class RunCheck:
     """Differences between torch eager and XLA:CPU.
 
     Attributes:
-        logits: largest relative difference of the logits, before and after pruning alike.
+        logits: largest relative difference of the logits or tokens, before and after pruning alike.
         new_tokens: the same for the cache slots that this step wrote.
         untouched: every cache slot that torch left alone is bit-equal on XLA.
         pruned_equal: XLA computes the same bits from the pruned graph as from the unpruned one.
@@ -92,10 +92,11 @@ def check_run(decoder: Decoder, before: GraphModule, after: GraphModule, *, targ
 def _compare(
     eager: Sequence[Tensor], found: Sequence[Tensor], old: Sequence[Tensor], equal: bool, tolerance: float
 ) -> RunCheck:
-    caches = list(zip(eager[1:], found[1:], old, strict=True))
+    results = len(eager) - len(old)  # the outputs before the pools: logits, or tokens
+    caches = list(zip(eager[results:], found[results:], old, strict=True))
     written = [_written_slots(cache, before) for cache, _, before in caches]
     return RunCheck(
-        logits=_difference(eager[0], found[0]),
+        logits=max(_difference(e, f) for e, f in zip(eager[:results], found[:results], strict=True)),
         new_tokens=max(_difference(_at(w, c), _at(w, f)) for (c, f, _), w in zip(caches, written, strict=True)),
         untouched=all(_same_bits(_at(~w, c), _at(~w, f)) for (c, f, _), w in zip(caches, written, strict=True)),
         pruned_equal=equal,
@@ -105,8 +106,8 @@ def _compare(
 
 
 def _written_slots(cache: Tensor, before: Tensor) -> Tensor:
-    """Which slots [blocks, block_size] a step wrote: those in which any element of the token changed."""
-    return (cache != before).flatten(2).any(-1)
+    """Which slots [..., blocks, block_size] a step wrote: those in which any element of the token changed."""
+    return (cache != before).flatten(-2).any(-1)
 
 
 def _at(slots: Tensor, cache: Tensor) -> Tensor:
@@ -125,6 +126,12 @@ def _difference(expected: Tensor, found: Tensor) -> float:
 def _same_bits(one: Tensor, other: Tensor) -> bool:
     bits = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
     return one.dtype == other.dtype and torch.equal(*bits)
+
+
+def require_whole(decoder: Decoder) -> None:
+    """Refuses one rank of several, which computes nothing by itself."""
+    if decoder.variant.tensor_parallel > 1:
+        raise DeadkvError("one rank of a tensor-parallel decoder does not run alone: leave out --run and --weights")
 
 
 def require_memory(decoder: Decoder) -> None:

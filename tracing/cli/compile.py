@@ -16,7 +16,7 @@ from tracing.capture import FRONTENDS, spinner
 from tracing.cli.reports import print_summary
 from tracing.cli.terminal import print_json, stderr, stdout
 from tracing.decoder import PRESETS, VARIANTS, Decoder, build_decoder, load_safetensors_folder, random_weights
-from tracing.execution import RunCheck, check_run, require_memory
+from tracing.execution import RunCheck, check_run, require_memory, require_whole
 from tracing.output import check_output_folder
 from tracing.pipeline import CompileResult, compile_tkg
 
@@ -60,6 +60,7 @@ def compile_command(
     _check_choices(frontend, backend, target, folder)
     decoder = build_decoder(model, variant, layers=layers, batch=batch, bucket=bucket)
     if weights is not None or run:
+        require_whole(decoder)
         require_memory(decoder)
         decoder = build_decoder(model, variant, layers=layers, batch=batch, bucket=bucket, device="cpu")
         random_weights(decoder, seed) if weights is None else load_safetensors_folder(decoder, weights)

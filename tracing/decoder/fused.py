@@ -20,7 +20,8 @@ class FusedDecoder(Decoder):
     """The target, and in `draft` a decoder with weights and pools of its own (Leviathan et al., arXiv:2211.17192).
 
     As in NxDI both share the block table: a block has the same number in the pools of either. Both attention ops
-    write their pools in place, so that each step of the draft reads what the step before has written.
+    write their pools in place, so that each step of the draft reads what the step before has written. Checkpoints are
+    loaded into each of `decoders()` by itself.
     """
 
     def __init__(self, config: DecoderConfig, variant: Variant, batch: int, bucket: int) -> None:
