@@ -201,5 +201,5 @@ def test_a_removed_function_that_writes_its_operand_by_an_option_is_rejected(wri
     after = torch.fx.symbolic_trace(model)
     call = next(node for node in after.graph.nodes if written in str(node.target) or written in node.name)
     after.graph.erase_node(call)
-    with pytest.raises(PruneVerificationError, match="it (scales its weight in place|writes the storage)"):
+    with pytest.raises(PruneVerificationError, match=r"it (scales its weight in place|writes the storage)"):
         verify_prune(before, after)
