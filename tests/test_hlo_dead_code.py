@@ -95,3 +95,19 @@ def test_an_unread_operand_of_the_inlined_reference_is_a_chain_without_users(tmp
     assert before_text - after_text == 2
     assert before_binary == after_binary
     assert pair["before"].hlo == pair["after"].hlo
+
+
+@pytest.mark.parametrize(
+    ("variant", "sites", "in_binary"),
+    [("boundary-markers", SITES, SITES), ("regional", SITES, 0), ("scan", 2, 2)],
+)
+def test_what_a_nested_site_leaves_in_the_binary(variant: str, sites: int, in_binary: int) -> None:
+    """A dead lane of a barrier and a dead input of a loop's body stay; a region is written in place of its call."""
+    decoder = tiny(variant)
+    before = captured(decoder)
+    pair = lower_pair(before, PrunePrefixCache()(before).graph_module, decoder, "inf2")
+    before_text, before_binary = gathers(pair["before"])
+    after_text, after_binary = gathers(pair["after"])
+    assert before_text - after_text == sites
+    assert before_binary - after_binary == in_binary
+    assert (pair["before"].hlo == pair["after"].hlo) == (in_binary == 0)
