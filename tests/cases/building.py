@@ -20,10 +20,13 @@ class CaseBuilder(RegionBuilder):
     """Builds the outer graph node by node; a nested one is traced from a function."""
 
     def traced(self, path: str, function: Callable[..., Any], *operands: Node | Tensor) -> str:
-        """Registers at `path` the graph of `function` on values like `operands`. Its inputs are named as there."""
+        """Registers at `path` the graph of `function` on values like `operands`. Its inputs are named as there.
+
+        The values are copies: of one value given twice, make_fx would take the two inputs for the same.
+        """
         values = [operand.meta["val"] if isinstance(operand, Node) else operand for operand in operands]
         with self.mode:
-            module = make_fx(function)(*values)
+            module = make_fx(function)(*(value.clone() for value in values))
         placeholders = module.graph.find_nodes(op="placeholder")
         for node, name in zip(placeholders, inspect.signature(function).parameters, strict=True):
             node.target = name
