@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,12 @@ def test_golden(variant: str, frontend: str, golden: SnapshotAssertion) -> None:
     result = PrunePrefixCache(policy=VARIANTS[variant])(before)
     assert text(document(before)) == golden(name="before")
     assert text(document(result.graph_module)) == golden(name="after")
-    assert json.dumps(result.report.to_dict(), indent=1, ensure_ascii=False) + "\n" == golden(name="report")
+    assert without_lines(json.dumps(result.report.to_dict(), indent=1, ensure_ascii=False)) == golden(name="report")
+
+
+def without_lines(report: str) -> str:
+    """A report without line numbers: an edit of the decoder's source is no other report."""
+    return re.sub(r"(\w+\.py):\d+", r"\1", report) + "\n"
 
 
 def test_no_golden_is_left_over() -> None:
