@@ -5,11 +5,12 @@ result.graph_module, result.modified, result.report
 """
 
 from passes.context import TkgContext
-from passes.contracts import Contract, EmptyTensor, register_contract, register_marker
+from passes.contracts import Contract, EmptyTensor
 from passes.dedup import DedupPrefixCache, DedupReport, verify_dedup
 from passes.errors import DeadkvError, PruneVerificationError
 from passes.pipeline import PassPipeline, PipelineResult
 from passes.prune import PrunePrefixCache, PruneResult
+from passes.registration import register_contract, register_marker
 from passes.registry import available_passes, register_pass
 from passes.report import PruneReport, SiteReport
 from passes.shrink import InputMap

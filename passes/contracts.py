@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from passes.errors import DeadkvError
 from passes.ops.schema import Call
@@ -133,106 +132,3 @@ class Contracts:
     def is_marker(self, call: Call | None) -> bool:
         """Whether `call` calls a registered marker."""
         return call is not None and call.op.removeprefix("function:") in self.markers
-
-
-Registered = TypeVar("Registered", Contract, Marker)
-
-
-@dataclass(frozen=True)
-class Registration(Generic[Registered]):
-    """A registered contract or marker. As a context manager it withdraws it at the end of the block."""
-
-    contract: Registered
-    table: dict[str, Registered]
-    previous: Registered | None
-
-    def remove(self) -> None:
-        """Withdraws the contract and restores the one it replaced, if any."""
-        if self.previous is None:
-            self.table.pop(self.contract.op, None)
-        else:
-            self.table[self.contract.op] = self.previous
-
-    def __enter__(self) -> Registered:
-        return self.contract
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove()
-
-
-def register_contract(
-    op: str,
-    *,
-    reads: Operands,
-    writes: Operands | None = None,
-    stand_in: Mapping[str, StandIn] | None = None,
-) -> Registration[Contract]:
-    """Declares what the operator `op` ("namespace::name") reads and writes. A later contract replaces an earlier one.
-
-    `reads` and `writes` are sets of operand names, or functions of `bound`, which maps every argument name of the
-    schema to its FX node or constant, defaults filled in. Without `writes` the schema's alias annotations hold.
-    A contract says all: an operator with effects beyond its results and writes (messages, I/O, random numbers) must
-    not be given one.
-
-    Raises:
-        DeadkvError: `op` is no qualified name.
-    """
-    _require_qualified(op, "contract")
-    return _register(DEFAULT_CONTRACTS.by_op, Contract(op, reads, writes, dict(stand_in or {})))
-
-
-def register_marker(op: str) -> Registration[Marker]:
-    """Declares that each result of the operator `op` ("namespace::name") is its operand of the same number.
-
-    A marker orders what is before and after it, so it always stays, but a lane whose result nobody reads is dropped.
-
-    Raises:
-        DeadkvError: `op` is no qualified name.
-    """
-    _require_qualified(op, "marker")
-    return _register(DEFAULT_CONTRACTS.markers, Marker(op))
-
-
-def _register(table: dict[str, Registered], contract: Registered) -> Registration[Registered]:
-    registration = Registration(contract, table, table.get(contract.op))
-    table[contract.op] = contract
-    return registration
-
-
-def _require_qualified(op: str, what: str) -> None:
-    namespace, _, name = op.partition("::")
-    if not namespace or not name.replace(".", "").isidentifier():
-        raise DeadkvError(f"{what} for {op!r}: give the operator as 'namespace::name'")
-
-
-# An operand of the NKI kernel attention_block_tkg that is unread while a static switch is off
-# (nki-library, attention_block_tkg.py: each block is guarded by the switch named here).
-_SWITCHED_OPERANDS: Mapping[str, str] = {
-    "kv_cache_update_idx": "update_cache",
-    "rmsnorm_X_gamma": "rmsnorm_X_enabled",
-    "rmsnorm_QK_pre_rope_W_Q": "rmsnorm_QK_pre_rope_enabled",
-    "rmsnorm_QK_pre_rope_W_K": "rmsnorm_QK_pre_rope_enabled",
-    "rmsnorm_QK_post_rope_W_Q": "rmsnorm_QK_post_rope_enabled",
-    "rmsnorm_QK_post_rope_W_K": "rmsnorm_QK_post_rope_enabled",
-}
-
-
-def _block_tkg_reads(bound: Bound) -> frozenset[str]:
-    switched_off = {name for name, switch in _SWITCHED_OPERANDS.items() if bound.get(switch) is False}
-    return frozenset(bound.keys() - switched_off)
-
-
-def _block_tkg_writes(bound: Bound) -> frozenset[str]:
-    if bound.get("update_cache") is False:
-        return frozenset()
-    return frozenset({"K_cache", "V_cache"} & bound.keys())
-
-
-ATTENTION_BLOCK_TKG = "attention_block_tkg"
-"""Name of the block-TKG attention kernel in nki-library, whose operands are known by name in every namespace."""
-
-DEFAULT_CONTRACTS = Contracts(
-    by_base_name={ATTENTION_BLOCK_TKG: Contract(f"*::{ATTENTION_BLOCK_TKG}", _block_tkg_reads, _block_tkg_writes)}
-)

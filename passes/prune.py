@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes.context import TkgContext
-from passes.contracts import DEFAULT_CONTRACTS, Contracts
+from passes.contracts import Contracts
 from passes.demand.analysis import analyze
 from passes.errors import DeadkvError
 from passes.explain import Verdict
@@ -21,6 +21,7 @@ from passes.pins import Demands
 from passes.plan import Plan
 from passes.policy import policy_named
 from passes.policy.evidence import Evidence
+from passes.registration import DEFAULT_CONTRACTS
 from passes.registry import register_pass
 from passes.removal import make_plan, writes_to_kept_storage
 from passes.report import DEAD, PRUNED, PruneReport

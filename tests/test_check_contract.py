@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from passes import DeadkvError, register_contract
-from passes.contracts import DEFAULT_CONTRACTS, Contract, EmptyTensor
+from passes.contracts import Contract, EmptyTensor
+from passes.registration import DEFAULT_CONTRACTS
 from tracing.cli import main
 from tracing.testing import ContractViolation, Sample, check_contract, examine_contract
 

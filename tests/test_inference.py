@@ -14,9 +14,10 @@ from torch.fx import Graph, GraphModule
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from passes import PassPipeline, PrunePrefixCache, PruneVerificationError, register_contract, verify_prune
-from passes.contracts import DEFAULT_CONTRACTS, Contract, Contracts, EmptyTensor
+from passes.contracts import Contract, Contracts, EmptyTensor
 from passes.inference import InferringContracts, infer_contract
 from passes.ops.schema import Call, resolve
+from passes.registration import DEFAULT_CONTRACTS
 from passes.registry import make_pass
 from tests.support.builder import GraphBuilder, aten, decode_inputs
 from tests.support.prunes import assert_same_behaviour, check_prune

@@ -390,9 +390,9 @@ def test_the_report_of_a_nested_graph_is_the_same_every_time() -> None:
 
 def test_work_grows_with_the_number_of_calls() -> None:
     """A graph that many callers share is analysed once for each set of results that they need."""
-    from passes.contracts import DEFAULT_CONTRACTS
     from passes.demand.analysis import analyze
     from passes.facts import graph_facts
+    from passes.registration import DEFAULT_CONTRACTS
 
     build = Decode()
     build.body("layer", build.layer())

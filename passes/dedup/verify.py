@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from passes.contracts import DEFAULT_CONTRACTS, Contracts
+from passes.contracts import Contracts
 from passes.dedup.aliasing import WriteSearch
 from passes.dedup.equality import EqualityProof
 from passes.dedup.report import DedupReport
+from passes.registration import DEFAULT_CONTRACTS
 from passes.verify.attributes import check_attributes, check_state
 from passes.verify.correspondence import Correspondence, correspond
 from passes.verify.interface import check_interface

@@ -9,8 +9,8 @@ from functools import cached_property
 
 from torch.fx import GraphModule, Node
 
+from passes.block_tkg import ATTENTION_BLOCK_TKG
 from passes.context import TkgContext
-from passes.contracts import ATTENTION_BLOCK_TKG
 from passes.frames import Frame, walk
 from passes.ops.schema import Call
 from passes.sites.contradictions import Claims, check_claims

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from passes.contracts import DEFAULT_CONTRACTS, Contracts
+from passes.contracts import Contracts
+from passes.registration import DEFAULT_CONTRACTS
 from passes.report import PruneReport
 from passes.verify.correspondence import correspond
 from passes.verify.honesty import check_report

@@ -17,10 +17,11 @@ from torch._ops import OpOverload
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from passes.contracts import DEFAULT_CONTRACTS, Contract, Contracts
+from passes.contracts import Contract, Contracts
 from passes.errors import DeadkvError
 from passes.ops.schema import Call
 from passes.ops.signature import signature
+from passes.registration import DEFAULT_CONTRACTS
 from passes.rewrites import NewCall
 from passes.stand_ins import NoStandIn, stand_in
 from tracing.testing.flaws import ContractCheck, ContractViolation, Flaw

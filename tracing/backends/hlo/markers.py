@@ -8,7 +8,7 @@ from jax import lax
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from passes.contracts import DEFAULT_CONTRACTS
+from passes.registration import DEFAULT_CONTRACTS
 from tracing.backends.hlo.arrays import Array
 
 
