@@ -70,6 +70,17 @@ class BackendResult:
     log_file: str | None
     message: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "name": self.backend,
+            "artefacts": list(self.artefacts),
+            "command": None if self.command is None else list(self.command),
+            "exit_code": self.exit_code,
+            "log_file": self.log_file,
+            "message": self.message,
+        }
+
 
 class Backend(Protocol):
     """A way to hand the graph on.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -22,15 +23,23 @@ _VALUES_IN_GRAPH = {"capture_scalar_outputs": True, "capture_dynamic_output_shap
 def trace(subject: Subject) -> Traced:
     """Compile with a recording backend, call once, and read off what each argument and each output was."""
     recorder = _Recorder()
-    outputs = flat_outputs(_call_compiled(subject, recorder))
+    try:
+        outputs = flat_outputs(_call_compiled(subject, recorder))
+        return _traced(recorder, outputs, subject)
+    finally:
+        recorder.forget()
+
+
+def _traced(recorder: _Recorder, outputs: Sequence[object], subject: Subject) -> Traced:
     inputs = {id(tensor): Input(index) for index, tensor in subject.inputs.tensors()}
-    placeholders = recorder.module.graph.find_nodes(op="placeholder")
+    module = recorder.module or _no_calls()
+    placeholders = module.graph.find_nodes(op="placeholder")
     sources = {
         node: _source(value, subject, inputs) for node, value in zip(placeholders, recorder.arguments, strict=True)
     }
     results = {id(value): node for value, node in recorder.results}
     return Traced(
-        module=recorder.module,
+        module=module,
         sources=sources,
         outputs=tuple(results.get(id(value)) or _output(value, subject, inputs) for value in outputs),
     )
@@ -46,20 +55,25 @@ def _no_calls() -> GraphModule:
 class _Recorder:
     """A Dynamo backend that keeps the graph, its arguments, and for each result the node behind it.
 
-    A model without a tensor operation never reaches a backend: its graph is empty.
+    A model without a tensor operation never reaches a backend: there is no module. Dynamo holds every backend that it
+    was ever given, so this one must not hold the graph for longer than it is read.
     """
 
-    module: GraphModule = field(default_factory=_no_calls)
+    module: GraphModule | None = None
     arguments: tuple[object, ...] = ()
     results: tuple[tuple[object, Node], ...] = ()
 
+    def forget(self) -> None:
+        """Let go of everything."""
+        self.module, self.arguments, self.results = None, (), ()
+
     def __call__(self, module: GraphModule, _: Sequence[Tensor]) -> Callable[..., tuple[object, ...]]:
         self.module = module
-        return self._run
+        return partial(self._run, module)
 
-    def _run(self, *arguments: object) -> tuple[object, ...]:
+    def _run(self, module: GraphModule, *arguments: object) -> tuple[object, ...]:
         self.arguments = arguments
-        self.results = tuple((_token(node), node) for node in returned(self.module.graph))
+        self.results = tuple((_token(node), node) for node in returned(module.graph))
         return tuple(value for value, _ in self.results)
 
 
@@ -76,12 +90,19 @@ def _frame(model: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 def _call_compiled(subject: Subject, recorder: _Recorder) -> object:
     import torch._dynamo.config
 
-    compiled = torch.compile(_frame, backend=recorder, fullgraph=True, dynamic=False)
+    compiled = torch.compile(
+        _frame, backend=recorder, fullgraph=True, dynamic=False, options={"guard_filter_fn": _no_guards}
+    )
     try:
         with torch.no_grad(), torch._dynamo.config.patch(_VALUES_IN_GRAPH):
             return compiled(subject.model, subject.inputs.args)
     finally:
         reset_code(_frame.__code__)  # else a ninth capture would hit Dynamo's recompile limit
+
+
+def _no_guards(guards: Sequence[object]) -> list[bool]:
+    """The frame runs once, so none is needed; those on built-in functions would never be freed."""
+    return [False] * len(guards)
 
 
 def _output(value: object, subject: Subject, inputs: Mapping[int, Input]) -> object:

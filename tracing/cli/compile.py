@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
+from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, PrunePrefixCache
 from passes.pipeline import PassRun
 from passes.registry import make_pass
-from tracing.backends import BACKENDS, TARGETS, get_backend, get_target
+from tracing.backends import BACKENDS, TARGETS, TIME_LIMIT_S, get_backend, get_target
+from tracing.buckets import DecoderBuckets, compile_buckets
 from tracing.capture import FRONTENDS, spinner
+from tracing.cli.buckets import bucket_progress, parse_buckets, print_buckets
 from tracing.cli.reports import print_summary
 from tracing.cli.terminal import print_json, stderr, stdout
-from tracing.decoder import PRESETS, VARIANTS, Decoder, build_decoder, load_safetensors_folder, random_weights
-from tracing.execution import RunCheck, check_run, require_memory, require_whole
+from tracing.decoder import PRESETS, VARIANTS, Decoder
+from tracing.execution import RunCheck, check_run
 from tracing.output import check_output_folder
 from tracing.pipeline import CompileResult, compile_tkg
 
+SOME_FAILED = 2
 Names = ", ".join
 
 
@@ -28,7 +33,14 @@ def compile_command(
     variant: Annotated[str, typer.Option(help=f"Variant of the decoder: {Names(VARIANTS)}.")] = "base",
     layers: Annotated[int | None, typer.Option(help="Number of layers; the preset's own if not given.")] = None,
     batch: Annotated[int, typer.Option(help="Sequences in a step.")] = 4,
-    bucket: Annotated[int, typer.Option(help="Tokens of prefix a sequence, a multiple of the block size.")] = 1024,
+    bucket: Annotated[
+        str,
+        typer.Option(
+            metavar="TOKENS[,TOKENS...]",
+            help="Tokens of prefix a sequence, a multiple of the block size; with several, one folder for each.",
+        ),
+    ] = "1024",
+    jobs: Annotated[int, typer.Option(help="Processes that compile when there are several buckets.")] = 1,
     frontend: Annotated[str, typer.Option(help=f"How the graph is captured: {Names(FRONTENDS)}.")] = "make_fx",
     policy: Annotated[str, typer.Option(help="Which dead sites go: conservative, liveness.")] = "conservative",
     shrink_inputs: Annotated[
@@ -48,32 +60,66 @@ def compile_command(
     compiler_arg: Annotated[
         list[str] | None, typer.Option(help="Further argument for the compiler; repeatable.")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Limit for the compiler's run, in seconds.")] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Limit for the compiler's run, in seconds; 0 for none.")
+    ] = TIME_LIMIT_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Capture a decoder's token-generation graph, prune it, verify it, and hand it to the compiler.
 
     Writes before and after graphs, report.json, the diff, and the compiler's artefacts. No weights are needed.
+    With several buckets: one folder each and one report; exit code 2 if one of them failed, the others are kept.
     """
     folder = out or Path("deadkv-out") / f"{Path(model).name}-{Path(variant).name}-{Path(frontend).name}"
     passes = [PrunePrefixCache(policy=policy, shrink_inputs=shrink_inputs), *map(make_pass, then or ())]
     _check_choices(frontend, backend, target, folder)
-    decoder = build_decoder(model, variant, layers=layers, batch=batch, bucket=bucket)
-    if weights is not None or run:
-        require_whole(decoder)
-        require_memory(decoder)
-        decoder = build_decoder(model, variant, layers=layers, batch=batch, bucket=bucket, device="cpu")
-        random_weights(decoder, seed) if weights is None else load_safetensors_folder(decoder, weights)
+    buckets = parse_buckets(bucket)
+    decoders = DecoderBuckets(model, variant, layers, batch, weights, seed if run else None)
+    options: CompileOptions = {
+        "passes": passes, "backend": backend, "target": target, "frontend": frontend, "out_dir": folder,
+        "compiler_args": tuple(compiler_arg or ()), "timeout_s": timeout or None,
+    }  # fmt: skip
+    if len(buckets) > 1:
+        _compile_many(decoders, buckets, jobs, run, options, as_json)
+    else:
+        _compile_one(decoders.decoder(buckets[0]), run, seed, options, as_json)
+
+
+class CompileOptions(TypedDict):
+    """What `compile_tkg` and `compile_buckets` both take."""
+
+    passes: Sequence[str | PassBase]
+    backend: str
+    target: str
+    frontend: str
+    out_dir: Path
+    compiler_args: Sequence[str]
+    timeout_s: float | None
+
+
+def _compile_one(decoder: Decoder, run: bool, seed: int, options: CompileOptions, as_json: bool) -> None:
     with spinner("deadkv compile") as progress:
         result = compile_tkg(
-            decoder, decoder.example_inputs(), passes=passes, backend=backend, target=target, out_dir=folder,
-            frontend=frontend, aliases=decoder.aliases(), compiler_args=compiler_arg or (), timeout_s=timeout,
-            progress=progress, log=lambda line: stderr().print(line),
+            decoder, decoder.example_inputs(), aliases=decoder.aliases(), progress=progress,
+            log=lambda line: stderr().print(line), **options,
         )  # fmt: skip
-        check = _run(decoder, result, target, seed) if run else None
+        check = _run(decoder, result, options["target"], seed) if run else None
     _print(result, check, as_json)
     if check is not None and not check.passed:
         raise typer.Exit(1)
+
+
+def _compile_many(
+    decoders: DecoderBuckets, buckets: Sequence[int], jobs: int, run: bool, options: CompileOptions, as_json: bool
+) -> None:
+    if run:
+        raise DeadkvError("--run compares the results of one bucket: give a single --bucket with it")
+    decoders.check(buckets)
+    with bucket_progress(len(buckets)) as progress:
+        result = compile_buckets(decoders, buckets, jobs=jobs, progress=progress, **options)
+    print_buckets(result, as_json)
+    if result.failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def _check_choices(frontend: str, backend: str, target: str, folder: Path) -> None:
@@ -113,18 +159,10 @@ def _further(result: CompileResult) -> tuple[PassRun, ...]:
 
 def _as_json(result: CompileResult, check: RunCheck | None) -> dict[str, Any]:
     assert result.report is not None and result.backend is not None
-    done = result.backend
     return {
         "out": str(result.out_dir),
         "report": result.report.to_dict(),
         "further": {run.name: None if run.report is None else run.report.to_dict() for run in _further(result)},
-        "backend": {
-            "name": done.backend,
-            "artefacts": list(done.artefacts),
-            "command": None if done.command is None else list(done.command),
-            "exit_code": done.exit_code,
-            "log_file": done.log_file,
-            "message": done.message,
-        },
+        "backend": result.backend.to_dict(),
         "run": None if check is None else check.to_dict(),
     }

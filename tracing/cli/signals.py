@@ -11,8 +11,8 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(BaseException):  # noqa: N818 - no error, and not to be taken for one: like KeyboardInterrupt
-    """A signal asked the command to stop."""
+class Stopped(BaseException):
+    """A signal asked the command to stop. Like KeyboardInterrupt no error, and not caught as one."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
