@@ -16,7 +16,7 @@ import torch
 from torch.fx import GraphModule
 
 from tracing.graph.check_values import check_type, check_value, fail
-from tracing.graph.document import OPS, GraphDoc, Node, Parameter, references, values
+from tracing.graph.document import OPS, GraphDoc, Node, Parameter, Ref, references, values
 from tracing.graph.escape import quoted
 from tracing.graph.limits import MAX_NODES, MAX_PATH_PARTS, MAX_SUBGRAPHS
 from tracing.graph.targets import is_custom, parse_schema
@@ -167,6 +167,8 @@ def _check_arguments(node: Node, earlier: set[str], here: str) -> None:
     for name in references(node):
         if name not in earlier:
             raise fail(here, f"reads {quoted(name)}, which no earlier node is called")
+    if node.op == "call_method" and node.args and not isinstance(node.args[0], Ref):
+        raise fail(here, "the first argument of a call_method is the node whose method it is")
     counts = {"output": (1, 1), "placeholder": (0, 1), "get_attr": (0, 0), "call_method": (1, 1 << 30)}
     least, most = counts.get(node.op, (0, 1 << 30))
     if not least <= len(node.args) <= most:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from tracing.graph.changes import ADDED
 from tracing.graph.diff import GraphDiff, count_nodes
@@ -43,6 +44,18 @@ def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc) -> str:
 
     The after text is numbered like the before text, so that equal lines read the same.
     """
+    return _template().render(
+        diff=diff,
+        headline=headline(diff),
+        nodes=(count_nodes(before), count_nodes(after)),
+        sections=list(_sections(diff, "")),
+        before=_marked(before, number(before), _marks(diff)),
+        after=_marked(after, _renumbered(diff, before), dict.fromkeys(diff.differences.added, "add")),
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("tracing.graph"),
         autoescape=True,
@@ -52,14 +65,7 @@ def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc) -> str:
         finalize=lambda found: one_line(found) if type(found) is str else found,
     )
     environment.filters.update(bytes=bytes_text, counted=counted, names=names_text, interface=interface_rows)
-    return environment.get_template("diff.html.j2").render(
-        diff=diff,
-        headline=headline(diff),
-        nodes=(count_nodes(before), count_nodes(after)),
-        sections=list(_sections(diff, "")),
-        before=_marked(before, number(before), _marks(diff)),
-        after=_marked(after, _renumbered(diff, before), dict.fromkeys(diff.differences.added, "add")),
-    )
+    return environment.get_template("diff.html.j2")
 
 
 def _sections(diff: GraphDiff, title: str) -> Iterator[Section]:

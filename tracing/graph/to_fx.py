@@ -12,7 +12,9 @@ from torch.fx import Node as FxNode
 
 from passes.errors import DeadkvError
 from tracing.graph.check import check
+from tracing.graph.check_calls import check_call
 from tracing.graph.document import Const, GraphDoc, Group, Node, Parameter, Ref, TensorType, Value
+from tracing.graph.escape import shortened
 from tracing.graph.fake_values import FakeValues
 from tracing.graph.targets import resolve
 from tracing.graph.values import CONSTANTS, constant, contiguous_stride
@@ -51,7 +53,7 @@ def graph_module(doc: GraphDoc, values: FakeValues | None = None) -> GraphModule
     except DeadkvError:
         raise
     except Exception as error:  # check() lets through some graphs for which torch.fx cannot write a function
-        reason = str(error).partition("\n")[0]
+        reason = shortened(str(error).partition("\n")[0])
         raise DeadkvError(f"torch.fx cannot hold this graph: {type(error).__name__}: {reason}") from error
 
 
@@ -98,9 +100,11 @@ class _Builder:
         return torch.nn.Parameter(_view(self.storages[full], parameter.type), requires_grad=False)
 
     def _node(self, node: Node) -> FxNode:
+        target = self._target(node)
+        check_call(node, target)
         made = self.graph.create_node(
             node.op,
-            self._target(node),
+            target,
             tuple(self._value(arg) for arg in node.args),
             {key: self._value(arg) for key, arg in node.kwargs},
             name=node.name,
