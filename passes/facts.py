@@ -82,6 +82,15 @@ class GraphFacts:
             found[element.call].append(node)
         return {call: tuple(nodes) for call, nodes in found.items()}
 
+    @cached_property
+    def holders(self) -> Mapping[tuple[Node, int], tuple[Node, ...]]:
+        """For each result of a call with `region`, by its number, the values that hold it, in graph order."""
+        found: dict[tuple[Node, int], list[Node]] = {}
+        for node, element in self.elements.items():
+            for leaf in element.leaves:
+                found.setdefault((element.call, leaf), []).append(node)
+        return {place: tuple(nodes) for place, nodes in found.items()}
+
     def __getitem__(self, node: Node) -> NodeFacts:
         return self.nodes[node]
 

@@ -139,9 +139,24 @@ class Removal:
             kept = [value for i, value in enumerate(values) if i not in dropped]
             body = frame.children[call.node][at]
             self._release_unless_in(body, body.facts.output, values[index], kept)
-        for node in frame.facts.taken[call.node]:
-            if node is not call.node and dropped.issuperset(frame.facts.elements[node].leaves):
+        self._cut_takers(frame, call.node, index)
+
+    def _cut_takers(self, frame: Frame, call: Node, result: int) -> None:
+        """Frees all that takes a dropped result: values that hold only such, and dead users of a value with others."""
+        elements, dropped = frame.facts.elements, self.results[frame, call]
+        if len(dropped) == 1:
+            self._cut_users(frame, call)
+        for node in frame.facts.holders.get((call, result), ()):
+            if node is not call and dropped.issuperset(elements[node].leaves):
                 self._erase(frame, node)
+            else:
+                self._cut_users(frame, node)
+
+    def _cut_users(self, frame: Frame, node: Node) -> None:
+        """Frees every user that takes results whole, a slice of them, or one at an index from the end: all are dead."""
+        for user in list(node.users):
+            if user not in frame.facts.elements or frame.facts.elements[user].call is user:
+                self._cut(frame, node, user)
 
     def _release_unless_in(self, frame: Frame, user: Node, value: object, kept: object) -> None:
         still_used = set(operand_nodes(kept))

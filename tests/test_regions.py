@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -420,3 +422,39 @@ def test_a_dead_site_inside_a_region_says_that_no_caller_takes_it() -> None:
     call = build.call_module("sub", build.pool, build.table)
     _, report = pruned(build.returning((build.item(call, 0),)))
     assert report.sites[1].reason == "nothing takes that result of %sub"
+
+
+def slice_of_results(build: Decode, results: Node) -> None:
+    build.graph.call_function(operator.getitem, (results, slice(0, 2)))
+
+
+def negative_index(build: Decode, results: Node) -> None:
+    build.item(results, -1)
+
+
+def whole(build: Decode, results: Node) -> None:
+    build.graph.call_function(aten.stack.default, (results,))
+
+
+@pytest.mark.parametrize("dead_user", [slice_of_results, negative_index, whole])
+def test_a_dead_user_of_many_results_goes_with_a_dropped_one(dead_user: Callable[[Decode, Node], None]) -> None:
+    build = Decode()
+    build.body("layer", build.layer())
+    call = build.invoke(build.graph_of("layer"), "layer", build.x, build.prior)
+    dead_user(build, call)
+    after, report = pruned(build.returning((build.item(call, 0),)))
+    assert report.sites[0].status == "pruned"
+    assert len(calls_of(after, "invoke_subgraph")[0].users) == 1
+
+
+def test_a_bare_result_of_a_call_that_must_stay() -> None:
+    build = Decode()
+    inner = build.nested()
+    pool, prior = inner.input("pool", 10, 4, 2, 8), inner.input("prior", *X)
+    inner.call(aten.add_.Tensor, pool, 1)
+    build.body("layer", inner.returning(inner.call(aten.neg.default, prior)))
+    call = build.call_module("layer", build.pool, build.prior)
+    build.call(aten.sum.default, call)
+    after, report = pruned(build.returning((build.x,)))
+    assert report.sites[0].status == "pruned"
+    assert not calls_of(after, "sum") and len(calls_of(after, "layer")) == 1
