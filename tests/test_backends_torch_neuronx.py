@@ -178,3 +178,14 @@ def test_a_compiler_error_is_one_line(traced: Traced, tmp_path: Path, monkeypatc
         get_backend("torch-neuronx").run(
             BackendRequest(doubled(), doubled(), (torch.ones(2), torch.ones(2)), (), "inf2", tmp_path)
         )
+
+
+def test_a_full_disk_is_one_line(traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0\nmore")
+
+    monkeypatch.setattr(Traced, "save", fail)
+    with pytest.raises(DeadkvError, match=r"^cannot write after\.pt: \[enforce fail .* vs 0; check the space"):
+        get_backend("torch-neuronx").run(
+            BackendRequest(doubled(), doubled(), (torch.ones(2), torch.ones(2)), (), "inf2", tmp_path)
+        )
