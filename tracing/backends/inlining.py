@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 from torch.fx import Graph, GraphModule, Node
@@ -15,11 +16,14 @@ from tracing.backends.targets import Target
 def inline_kernels(gm: GraphModule, target: Target) -> GraphModule:
     """`gm` with plain torch in place of such calls, on the same Parameter objects; `gm` itself if there is none.
 
-    What a kernel writes in place becomes a new value for the nodes after it. Raises DeadkvError for a kernel that
-    writes something else than a parameter or buffer, or one that is also read through a view.
+    Nested graphs are searched too. What a kernel writes in place becomes a new value for the nodes after it. Raises
+    DeadkvError for a kernel that writes something else than a parameter or buffer of the graph that calls it, or one
+    that is also read through a view.
     """
     kernels = {node: kernel for node in gm.graph.nodes if (kernel := kernel_of(node.target)) is not None}
-    if all(kernel.runs_on(target) for kernel in kernels.values()):
+    bodies = {path: inline_kernels(body, target) for path, body in _nested_graphs(gm)}
+    changed = {path: body for path, body in bodies.items() if body is not gm.get_submodule(path)}
+    if not changed and all(kernel.runs_on(target) for kernel in kernels.values()):
         return gm
     copier = _Inliner(gm)
     for node in gm.graph.nodes:
@@ -28,7 +32,19 @@ def inline_kernels(gm: GraphModule, target: Target) -> GraphModule:
             copier.copy(node)
         else:
             copier.inline(node, kernel)
-    return GraphModule(gm, copier.graph)
+    inlined = GraphModule(gm, copier.graph)
+    for path, body in changed.items():
+        inlined.set_submodule(path, body)
+    return inlined
+
+
+def _nested_graphs(gm: GraphModule) -> Iterator[tuple[str, GraphModule]]:
+    """The graphs that `gm` calls or hands to an operator, by attribute path, each once."""
+    targets = (str(node.target) for node in gm.graph.nodes if node.op in ("call_module", "get_attr"))
+    submodules = dict(gm.named_modules())
+    for path in dict.fromkeys(targets):
+        if isinstance(found := submodules.get(path), GraphModule):
+            yield path, found
 
 
 class _Inliner:
