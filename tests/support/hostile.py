@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+import tracing.decoder.contract  # noqa: F401  (the command line registers its operator too)
 from passes import PrunePrefixCache, verify_prune
 from passes.errors import DeadkvError, PruneVerificationError
 from tests.support.builder import GraphBuilder, decode_graph

@@ -5,10 +5,10 @@ The graph of a 126-layer decoder has about 10,000 nodes and takes 2.5 MB.
 
 from __future__ import annotations
 
-MAX_BYTES = 64 * 2**20  # of a file
-MAX_VALUES = 4_000_000  # JSON values of a file, keys included
-MAX_NODES = 100_000  # of a file, nested graphs included
-MAX_PATH_PARTS = 200_000  # of the paths of all parameters, objects and subgraphs
+MAX_BYTES = 32 * 2**20  # of a file
+MAX_VALUES = 2_000_000  # JSON values of a file, keys included
+MAX_NODES = 50_000  # of a file, nested graphs included
+MAX_PATH_PARTS = 100_000  # of the paths of all parameters, objects and subgraphs
 MAX_SUBGRAPHS = 16  # graphs nested in graphs
 MAX_DEPTH = 32  # of nested argument values and types
 MAX_NAME = 1000  # characters of a name, target or path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -49,7 +50,9 @@ def graph_module(doc: GraphDoc, values: FakeValues | None = None) -> GraphModule
     """
     check(doc)
     try:
-        return _Builder(doc, "", values or FakeValues(), {}).module()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Raw Sym", UserWarning)  # advice to tracers: a document is as it is
+            return _Builder(doc, "", values or FakeValues(), {}).module()
     except DeadkvError:
         raise
     except Exception as error:  # check() lets through some graphs for which torch.fx cannot write a function
