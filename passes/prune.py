@@ -15,7 +15,7 @@ from passes.errors import DeadkvError
 from passes.explain import Verdict
 from passes.facts import graph_facts
 from passes.frames import Frame, demand_in, frame_tree
-from passes.identity import source_hash
+from passes.identity import pass_identity
 from passes.inference import InferringContracts
 from passes.pins import Demands
 from passes.plan import Plan
@@ -175,9 +175,12 @@ class PrunePrefixCache(PassBase):
             evidence = Evidence(site, search, demand)
             yield Verdict(site, None if demand.is_live(site.gather) else policy.decide(evidence, self.context))
 
-    def uuid(self) -> str:
-        """Identifies the pass's sources and options, for graph caches."""
-        return source_hash(f"{self.policy} {self.context} {self.shrink_inputs} {self.infer_contracts}")
+    def uuid(self) -> str | None:
+        """Identifies the pass for graph caches: sources, options, contracts. None: nothing may be cached.
+
+        Never cached is an inferred contract: it comes from an implementation that may change.
+        """
+        return None if self.infer_contracts else pass_identity(self, self._contracts())
 
 
 def _require_graph_module(module: GraphModule) -> None:

@@ -15,9 +15,10 @@ from passes.dedup.report import KEPT, MERGED, DedupReport, DuplicateReport, Rewi
 from passes.dedup.surgery import merge
 from passes.dedup.verify import verify_dedup
 from passes.errors import PruneVerificationError
-from passes.identity import source_hash
+from passes.identity import pass_identity
 from passes.modules import copy_graph, module_like
 from passes.prune import Analysis, PrunePrefixCache
+from passes.registration import DEFAULT_CONTRACTS
 from passes.registry import register_pass
 from passes.reporting import count_nodes
 from passes.sites import Site
@@ -94,9 +95,9 @@ class DedupPrefixCache(PassBase):
             raise PruneVerificationError("not verified: the result of dedup-prefix-cache carries no report")
         verify_dedup(before, result.graph_module, report, contracts=self.contracts)
 
-    def uuid(self) -> str:
-        """Identifies the pass's sources and options, for graph caches."""
-        return source_hash(f"{self.name} {self.context}")
+    def uuid(self) -> str | None:
+        """Identifies the pass for graph caches: sources, options, contracts. None: nothing may be cached."""
+        return pass_identity(self, self.contracts or DEFAULT_CONTRACTS)
 
 
 def _live_sites(analysis: Analysis) -> tuple[Site, ...]:

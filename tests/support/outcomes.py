@@ -1,0 +1,81 @@
+"""All that a user can see of a handful of runs, as text: what must not depend on the process.
+
+`python -m tests.support.outcomes` prints it as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from passes import DedupPrefixCache, PrunePrefixCache
+from tests.support.builder import GraphBuilder
+from tests.test_regions import Decode, three_layers
+from tracing import capture
+from tracing.decoder import build_decoder
+from tracing.graph import diff, document, dumps, render_text, text
+
+LIVENESS: dict[type[Any], dict[str, str]] = {PrunePrefixCache: {"policy": "liveness"}, DedupPrefixCache: {}}
+"""For each pass, the options under which it edits whatever it can."""
+
+PRUNE = PrunePrefixCache(policy="liveness")
+
+
+def captured(variant: str, frontend: str = "make_fx") -> GraphModule:
+    """A captured variant of the reference decoder."""
+    decoder = build_decoder("tiny", variant, batch=2, bucket=64)
+    return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+
+
+def gathered_twice() -> GraphModule:
+    """A graph for dedup-prefix-cache."""
+    build = GraphBuilder()
+    x, table = build.input("x", 3, 2, 16, 8), build.input("active_block_table", 3, 4, dtype=torch.int32)
+    pool = build.parameter("past_key_values.0", 10, 4, 2, 8)
+    for _ in range(2):
+        x = build.call(torch.ops.aten.add.Tensor, x, build.site(pool, table))
+    return build.module(x)
+
+
+CASES: dict[str, tuple[Callable[[], GraphModule], Any]] = {
+    "base": (lambda: captured("base"), PrunePrefixCache()),
+    "base-dynamo": (lambda: captured("base", "dynamo"), PrunePrefixCache()),
+    "regional": (lambda: captured("regional"), PRUNE),
+    "scan": (lambda: captured("scan"), PRUNE),
+    "opaque-past": (lambda: captured("opaque-past"), PrunePrefixCache(shrink_inputs=True)),
+    "sliding-window": (lambda: captured("sliding-window"), PRUNE),
+    "split-region": (lambda: three_layers(Decode(), last_needs_all=True), PRUNE),
+    "gathered-twice": (gathered_twice, DedupPrefixCache()),
+}
+
+
+def outcome(before: GraphModule, step: Any) -> dict[str, str]:
+    """Code, canonical text, JSON, diff, report and uuid of one run."""
+    old = document(before)
+    result = step(before)
+    assert result.modified
+    new = document(result.graph_module)
+    report = result.report.to_dict()
+    return {
+        "code": "\n".join(found.code for found in result.graph_module.modules() if isinstance(found, GraphModule)),
+        "text": text(new),
+        "graph": dumps(new),
+        "diff": render_text(diff(old, new), color=False),
+        "report": json.dumps(report),
+        "names": json.dumps([node.name for node in result.graph_module.graph.nodes]),
+        "uuid": step.uuid(),
+    }
+
+
+def outcomes() -> dict[str, dict[str, str]]:
+    """The outcome of every case."""
+    return {name: outcome(made(), step) for name, (made, step) in CASES.items()}
+
+
+if __name__ == "__main__":
+    json.dump(outcomes(), sys.stdout, indent=1)
