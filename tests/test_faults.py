@@ -231,7 +231,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
     root = tmp_path_factory.mktemp("running")
     path = f"{install_compiler(root / 'bin', HANGING)}{os.pathsep}{os.environ['PATH']}"
     started = {}
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"):
+    for name in ("SIGTERM", "SIGINT", "SIGKILL"):
         folder = root / name
         folder.mkdir()
         environment = {**os.environ, "PATH": path, "STARTED": str(root / f"{name}.pid")}
@@ -244,7 +244,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
         process.communicate()
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_stops_the_compiler_and_leaves_nothing(running: dict[str, Any], name: str) -> None:
     process, folder = running[name]
     compiler = folder.with_suffix(".pid")

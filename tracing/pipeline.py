@@ -97,7 +97,7 @@ def compile_tkg(
     """
     pipeline = PassPipeline(passes, keep_unverified=keep_unverified)
     get_target(target)
-    _check_timeout(timeout_s)
+    check_timeout(timeout_s)
     wanted = backend is not None and out_dir is not None
     chosen = get_backend(backend or "auto", have_weights=_has_weights(model)) if wanted else None
     folder = None if out_dir is None else Path(out_dir)
@@ -123,7 +123,8 @@ def compile_tkg(
     return CompileResult(before, result.graph_module, result.modified, result, done, folder)
 
 
-def _check_timeout(seconds: float | None) -> None:
+def check_timeout(seconds: float | None) -> None:
+    """Refuses a time limit that is no positive number of seconds; None is no limit."""
     if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
         raise DeadkvError(f"the time limit is {seconds:g} s: give a positive number of seconds, or none for no limit")
 

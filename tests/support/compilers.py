@@ -18,7 +18,7 @@ def install_compiler(folder: Path, body: str) -> Path:
     return folder
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 240) -> None:
     """Waits until a file is there and not empty."""
     deadline = time.monotonic() + seconds
     while not (path.exists() and path.stat().st_size):

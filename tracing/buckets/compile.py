@@ -13,13 +13,14 @@ from typing import Any
 
 from torch.fx.passes.infra.pass_base import PassBase
 
-from passes import DeadkvError
-from tracing.backends import TIME_LIMIT_S
+from passes import DeadkvError, PassPipeline
+from tracing.backends import TIME_LIMIT_S, get_target
 from tracing.buckets.job import BucketModel, Job, Outcome, bucket_folder
 from tracing.buckets.pool import compile_all
 from tracing.buckets.report import report_of
 from tracing.buckets.sharing import SharedArtefacts
 from tracing.output import output_folder, remove_leftovers
+from tracing.pipeline import check_timeout
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def compile_buckets(
         DeadkvError: an argument cannot be used, the folder cannot be written, or no bucket at all compiles.
     """
     _check(buckets, jobs)
+    PassPipeline(passes)
+    get_target(target)
+    check_timeout(timeout_s)
     folder = Path(out_dir)
     job = Job(build, tuple(passes), backend, target, frontend, tuple(compiler_args), timeout_s)
     with output_folder(folder) as scratch:
