@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch.fx import Node
 
 from passes.frames import Frame
+from passes.ops.names import spelling
 from passes.ops.schema import operand_nodes
 from passes.pins import Demands
 from passes.regions.calls import RegionCall
@@ -18,24 +19,25 @@ _LOOK_AHEAD = 64
 """How many dead nodes behind a site are looked at: a reason must not cost a walk over the graph."""
 
 _BY_KIND: Mapping[str, str] = {
-    "call_module": "%{call} does not read its input {input}",
-    "invoke_subgraph": "%{call} does not read its input {input}",
-    "cond": "neither branch of %{call} reads its input {input}",
-    "while_loop": "the carry {input} of the loop %{call} feeds only itself",
-    "scan": "no round of the loop %{call} reads its input {input}",
-    "marker": "nothing reads lane {index} of %{call}",
+    "call_module": "submodule {body} does not read its input {input}",
+    "invoke_subgraph": "region {body} does not read its input {input}",
+    "cond": "neither branch of a cond ({body}) reads its input {input}",
+    "while_loop": "no round of a while_loop ({body}) needs its input {input}",
+    "scan": "no round of a scan ({body}) reads its input {input}",
+    "marker": "nothing reads lane {index} of {op}",
 }
 _BY_RULE: Mapping[str, str] = {
-    "shape_only": "%{node} reads only its shape, which is known",
-    "like_factory": "%{node} needs only its shape, which is known",
-    "expand_as": "%{node} needs only its shape, which is known",
-    "opaque_operand": "%{node} does not read {operand} ({contract})",
-    "assert_only": "%{node} asserts only what the trace has proven",
+    "shape_only": "{op} reads only its shape, which is known",
+    "like_factory": "{op} needs only its shape, which is known",
+    "expand_as": "{op} needs only its shape, which is known",
+    "opaque_operand": "{op} does not read {operand} ({contract})",
+    "assert_only": "{op} asserts only what the trace has proven",
 }
+"""Reasons name operators and graphs, not nodes, so that the sites of identical layers have one and the same."""
 
 
 def dead_reason(site: Site, demands: Demands) -> str:
-    """`nothing uses it`, or `%invoke_subgraph does not read its input %prior`."""
+    """`nothing uses it`, or `region repeated_subgraph0 does not read its input prior`."""
     if not any(user not in site.chain for node in site.chain for user in node.users):
         return "nothing uses it"
     reason = next(_reasons(site.frame, site.gather, demands), None)
@@ -55,7 +57,7 @@ def _reasons(frame: Frame, gather: Node, demands: Demands) -> Iterator[str]:
             if user.op == "output":
                 following = list(_taken_by_caller(frame, node))
                 if not following and frame.call is not None:
-                    yield f"nothing takes that result of %{'/'.join(frame.path)}"
+                    yield f"nothing takes that result of {frame.call.bodies[frame.body].path}"
             else:
                 following = [(frame, user)]
             pending.extend(place for place in following if place not in seen)
@@ -76,18 +78,19 @@ def _taken_by_caller(frame: Frame, node: Node) -> Iterator[tuple[Frame, Node]]:
 def _cut(frame: Frame, node: Node, user: Node, demands: Demands) -> Iterator[str]:
     region = frame.facts.region(user)
     if region is not None:
-        yield from _unread_operands(frame, region.call, node)
+        yield from _unread_operands(region.call, node)
         return
     for rewrite in demands[frame].rewrites.get(user, ()):
         if node in rewrite.severs:
-            yield _BY_RULE[rewrite.rule].format(node=frame.name(user), **_of_contract(frame, user, rewrite))
+            yield _BY_RULE[rewrite.rule].format(op=spelling(user), **_of_contract(frame, user, rewrite))
 
 
-def _unread_operands(frame: Frame, call: RegionCall, node: Node) -> Iterator[str]:
+def _unread_operands(call: RegionCall, node: Node) -> Iterator[str]:
     for index, operand in enumerate(call.operands):
         if node in operand_nodes(operand.value):
-            name = call.bodies[0].placeholders[index].name if call.bodies else ""
-            yield _BY_KIND[call.kind].format(call=frame.name(call.node), input=name, index=index)
+            body = call.bodies[-1] if call.bodies else None
+            names = {} if body is None else {"body": body.path, "input": body.placeholders[index].name}
+            yield _BY_KIND[call.kind].format(op=spelling(call.node), index=index, **names)
 
 
 def _of_contract(frame: Frame, user: Node, rewrite: Rewrite) -> Mapping[str, str]:
@@ -97,5 +100,5 @@ def _of_contract(frame: Frame, user: Node, rewrite: Rewrite) -> Mapping[str, str
         return {}
     severed = set(rewrite.severs)
     names = (name for name, value in facts.call.bound.items() if severed.intersection(operand_nodes(value)))
-    kind = "inferred contract of" if facts.contract.inferred else "contract of"
-    return {"operand": next(names, "it"), "contract": f"{kind} {facts.call.op.removeprefix('function:')}"}
+    kind = "inferred contract" if facts.contract.inferred else "contract"
+    return {"operand": next(names, "it"), "contract": f"{kind} of {facts.call.op.removeprefix('function:')}"}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch._ops import OpOverload
-from torch.fx import Node
-
 from passes import metadata
 from passes.dead_reasons import dead_reason
+from passes.ops.names import spelling
 from passes.ops.schema import operand_nodes
 from passes.pins import Demands, Step, pin_path
 from passes.policy import Decision
@@ -58,7 +56,7 @@ def site_report(verdict: Verdict, demands: Demands, *, removed_status: str = DEA
 def _live_reason(site: Site, path: tuple[Step, ...], demands: Demands) -> str:
     """`read by %cat_3 (aten.cat.default, attention.py:46), which reaches output 0`."""
     reader, root = next((step for step in path if _reads(step, site)), path[-1]), path[-1]
-    where = ", ".join(filter(None, (_operator(reader.node), metadata.source_line(reader.node))))
+    where = ", ".join(filter(None, (spelling(reader.node), metadata.source_line(reader.node))))
     text = f"read by %{reader.name} ({where})"
     if root.node.op == "output":
         text = f"{text}, which reaches output {_output_index(path)}" if reader != root else "is an output"
@@ -79,12 +77,6 @@ def _reads(step: Step, site: Site) -> bool:
 def _root_reason(root: Step, demands: Demands) -> str:
     pin = demands[root.frame].pins.get(root.node)
     return "must stay" if pin is None or pin.reason is None else pin.reason
-
-
-def _operator(node: Node) -> str:
-    if node.op == "call_function" and not isinstance(node.target, OpOverload):
-        return str(getattr(node.target, "__name__", node.target))
-    return f"Tensor.{node.target}" if node.op == "call_method" else str(node.target)
 
 
 def _output_index(path: tuple[Step, ...]) -> int:

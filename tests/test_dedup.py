@@ -22,7 +22,7 @@ from passes.modules import copy_graph, module_like
 from passes.registry import make_pass
 from tests import test_fuzz as fuzz
 from tests.cases import ops
-from tests.cases.table import embedded, indexed, site
+from tests.cases.sites import embedded, indexed, site
 from tests.support.builder import GraphBuilder
 from tests.support.prunes import assert_same_behaviour, assert_same_interface, gathers_left
 from tracing import capture, compile_tkg, with_passes

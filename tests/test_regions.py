@@ -411,7 +411,7 @@ def test_a_dead_site_says_which_call_does_not_need_it() -> None:
     build.body("layer", build.layer())
     call = build.invoke(build.graph_of("layer"), "layer", build.x, build.prior)
     _, report = pruned(build.returning((build.item(call, 0),)))
-    assert report.sites[0].reason == "%invoke_subgraph does not read its input prior"
+    assert report.sites[0].reason == "region layer does not read its input prior"
 
 
 def test_a_dead_site_inside_a_region_says_that_no_caller_takes_it() -> None:
@@ -421,7 +421,7 @@ def test_a_dead_site_inside_a_region_says_that_no_caller_takes_it() -> None:
     build.body("sub", inner.returning((inner.call(aten.neg.default, pool), inner.site(pool, table))))
     call = build.call_module("sub", build.pool, build.table)
     _, report = pruned(build.returning((build.item(call, 0),)))
-    assert report.sites[1].reason == "nothing takes that result of %sub"
+    assert report.sites[1].reason == "nothing takes that result of sub"
 
 
 def slice_of_results(build: Decode, results: Node) -> None:

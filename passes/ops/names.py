@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch._ops import OpOverload
+from torch.fx import Node
 
 Spelling = tuple[str, tuple[str, ...]]
 """An operator's qualified name, and the names of the arguments in the order in which this spelling takes them."""
@@ -84,3 +86,10 @@ OPERATOR_NAMES: Mapping[Callable[..., Any], str] = {
     operator.iadd: "add_", operator.isub: "sub_", operator.imul: "mul_", operator.itruediv: "div_",
     operator.ifloordiv: "floor_divide_", operator.iand: "bitwise_and_", operator.ior: "bitwise_or_",
 }  # fmt: skip
+
+
+def spelling(node: Node) -> str:
+    """What a node calls, as its graph spells it: `aten.cat.default`, `Tensor.permute`, `softmax`."""
+    if node.op == "call_function" and not isinstance(node.target, OpOverload):
+        return str(getattr(node.target, "__name__", node.target))
+    return f"Tensor.{node.target}" if node.op == "call_method" else str(node.target)

@@ -100,11 +100,14 @@ names = st.from_regex(r"[a-z]{1,3}_[0-9]{1,3}", fullmatch=True)
 
 @st.composite
 def _call(draw: st.DrawFn, name: str, earlier: list[str], paths: list[str]) -> Node:
-    op = draw(st.sampled_from(("call_function", "call_method", "get_attr")))
+    op = draw(
+        st.sampled_from(("call_function", "call_method", "get_attr") if earlier else ("call_function", "get_attr"))
+    )
     if op == "get_attr" and paths:
         return Node(name, op, draw(st.sampled_from(paths)), type=draw(types), source=draw(sources))
     value = arguments(earlier)
-    args = tuple(draw(st.lists(value, min_size=1, max_size=3)))
+    first = st.sampled_from(earlier).map(Ref) if op == "call_method" else value
+    args = (draw(first), *draw(st.lists(value, max_size=2)))
     kwargs = tuple(sorted(draw(st.dictionaries(names, value, max_size=2)).items()))
     target = draw(st.sampled_from(("Tensor.copy_", "Tensor.permute") if op == "call_method" else FUNCTIONS))
     return Node(
