@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.graphs import decoder
 from tracing.graph import diff, document, dumps, render_dot, render_html, render_text
+from tracing.graph.chains import fold
 from tracing.graph.document import Const, GraphDoc, Group, Node, Parameter, Ref, Value
 from tracing.graph.jsonfile import loads
 from tracing.graph.structure import Interner
@@ -109,14 +110,21 @@ def test_work_grows_linearly(rename: bool, monkeypatch: pytest.MonkeyPatch) -> N
     assert work[1] < 9 * work[0]
 
 
-def test_a_hub_read_by_every_node_is_no_bottleneck() -> None:
-    def hub(factor: float, readers: int) -> GraphDoc:
-        scale = Const("float", repr(factor))
-        nodes = [Node("x", "placeholder", "x"), Node("h", "call_function", "aten.mul.Tensor", (Ref("x"), scale))]
-        nodes += [Node(f"r{i}", "call_function", "aten.sin.default", (Ref("h"),)) for i in range(readers)]
-        outputs = Group("tuple", tuple(Ref(f"r{i}") for i in range(readers)))
-        return GraphDoc("M", (*nodes, Node("output", "output", "output", (outputs,))))
+def hub(factor: float, readers: int) -> GraphDoc:
+    """A node that every other one reads, and an output of all of those."""
+    scale = Const("float", repr(factor))
+    nodes = [Node("x", "placeholder", "x"), Node("h", "call_function", "aten.mul.Tensor", (Ref("x"), scale))]
+    nodes += [Node(f"r{i}", "call_function", "aten.sin.default", (Ref("h"),)) for i in range(readers)]
+    outputs = Group("tuple", tuple(Ref(f"r{i}") for i in range(readers)))
+    return GraphDoc("M", (*nodes, Node("output", "output", "output", (outputs,))))
 
+
+def test_chains_that_one_output_returns_are_no_bottleneck() -> None:
+    small, big = (seconds(lambda n=n: fold(hub(1.0, n), [f"r{i}" for i in range(n)])) for n in (1000, 8000))
+    assert big < 20 * small + 1
+
+
+def test_a_hub_read_by_every_node_is_no_bottleneck() -> None:
     small, big = (seconds(lambda n=n: diff(hub(1.0, n), hub(2.0, n))) for n in (1000, 8000))
     assert big < 40 * small + 5
     found = diff(hub(1.0, 3000), renumbered(hub(2.0, 3000)))

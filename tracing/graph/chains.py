@@ -51,9 +51,11 @@ class _Folder:
         self.nodes = by_name(doc)
         self.names = names
         self.users: dict[str, dict[str, None]] = {}
+        self.places: dict[tuple[str, str], list[str]] = {}  # the slots in which a node reads another
         for node in doc.nodes:
-            for name in references(node):
+            for slot, name in slots(node):
                 self.users.setdefault(name, {})[node.name] = None
+                self.places.setdefault((node.name, name), []).append(".".join(map(str, slot)))
         self.order = [node.name for node in doc.nodes if node.name in names]
         self.interner = Interner()
         self.prints: dict[str, int] = {}
@@ -111,8 +113,9 @@ class _Folder:
         return self.prints[name] if inside else (name in self.names, *self._what(self.nodes[name]))
 
     def _user(self, user: str, name: str) -> tuple[str, ...]:
-        at = [".".join(map(str, slot)) for slot, operand in slots(self.nodes[user]) if operand == name]
-        return (*self._what(self.nodes[user]), *at) if self.nodes[user].op != "output" else ("output",)
+        if self.nodes[user].op == "output":
+            return ("output",)
+        return (*self._what(self.nodes[user]), *self.places[user, name])
 
     def _what(self, node: Node) -> tuple[str, str]:
         return node.op, digitless(node.target) if node.op in ("get_attr", "call_module", "placeholder") else node.target
