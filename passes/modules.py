@@ -4,44 +4,63 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from types import MethodType
 
-import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
 
 
 def copy_graph(graph: Graph) -> tuple[Graph, dict[Node, Node]]:
-    """A copy of a graph, node names and metadata kept, and the map from old nodes to new ones."""
+    """A copy of a graph, and the map from old nodes to new ones. Names, metadata and attributes of nodes are kept.
+
+    Attributes: AOTAutograd guards an input by the `_dynamo_source` that Dynamo sets on its node.
+    """
     copied = Graph(tracer_cls=graph._tracer_cls)
     renamed: dict[Node, Node] = {}
     copied.graph_copy(graph, renamed)
     output = graph.output_node()
     renamed[output] = copied.node_copy(output, renamed.__getitem__)
+    for node, made in renamed.items():
+        vars(made).update(vars(node))
     copied._codegen = graph._codegen
     return copied, renamed
 
 
 def module_like(module: GraphModule, graph: Graph, replaced: Mapping[str, GraphModule] | None = None) -> GraphModule:
-    """A GraphModule of `graph` with the very same parameters, buffers and submodules as `module`.
+    """A GraphModule of `graph`, of the class of `module`, with the very same parameters, buffers, submodules and hooks.
 
-    `replaced` maps attribute paths to the modules that stand there instead. `copy.deepcopy` would copy the weights;
-    `GraphModule(module, graph)` would drop those that the graph does not use.
+    `replaced` maps attribute paths to the modules that stand there instead. `copy.deepcopy` would copy the weights and
+    lose the hooks; `GraphModule(module, graph)` would drop the parameters that the graph does not use.
     """
-    copied = GraphModule(torch.nn.Module(), Graph(), class_name=type(module).__name__)
-    for registry in _REGISTRIES:
-        getattr(copied, registry).update(getattr(module, registry))
-    _copy_plain_attributes(module, copied)
-    for path, body in sorted((replaced or {}).items()):
-        _put(copied, path, body)
+    copied = type(module).__new__(type(module))
+    GraphModule.__init__(copied, nn.Module(), Graph(), class_name=type(module).__name__)
+    _share_attributes(module, copied)
+    put_modules(copied, replaced or {})
     copied.graph = graph
     return copied
 
 
-_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+def put_modules(module: nn.Module, bodies: Mapping[str, GraphModule]) -> None:
+    """Sets `module.PATH` for each attribute path, with a copy of each container on the way: others may hold it too."""
+    for path, body in sorted(bodies.items()):
+        _put(module, path, body)
+
+
+def _share_attributes(module: nn.Module, copied: nn.Module) -> None:
+    """Gives `copied` all that `module` holds but its graph. Tables of parameters, submodules and hooks are copied."""
+    for name, value in vars(module).items():
+        if isinstance(value, MethodType) and value.__self__ is module:
+            vars(copied)[name] = MethodType(value.__func__, copied)
+        elif name != "_graph":
+            vars(copied)[name] = copy.copy(value) if name in _TABLES else value
+
+
+_TABLES = frozenset(
+    name for name, value in vars(GraphModule({}, Graph())).items() if isinstance(value, (dict, set, list))
+)
 
 
 def _put(module: nn.Module, path: str, body: GraphModule) -> None:
-    """Sets `module.path`, with a copy of each container on the way: the containers are the original's."""
     name, _, rest = path.partition(".")
     if not rest:
         module._modules[name] = body
@@ -54,17 +73,7 @@ def _put(module: nn.Module, path: str, body: GraphModule) -> None:
 def _container_like(container: nn.Module | None) -> nn.Module:
     if isinstance(container, GraphModule):
         return module_like(container, copy_graph(container.graph)[0])
-    copied = copy.copy(container)
-    assert isinstance(copied, nn.Module)
-    copied._modules = dict(copied._modules)
+    assert container is not None
+    copied = type(container).__new__(type(container))
+    _share_attributes(container, copied)
     return copied
-
-
-def _copy_plain_attributes(module: GraphModule, copied: GraphModule) -> None:
-    """Tensors and objects that get_attr reads although nobody registered them, and the module's own metadata."""
-    copied.meta = dict(module.meta)
-    copied.training = module.training
-    for node in module.graph.find_nodes(op="get_attr"):
-        name = str(node.target)
-        if "." not in name and name in vars(module):
-            setattr(copied, name, getattr(module, name))

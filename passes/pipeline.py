@@ -117,7 +117,8 @@ class PassPipeline:
         if error is None:
             return result.graph_module, PassRun(name, result.modified, seconds, report)
         if edits_in_place:
-            before.graph, before.meta = original.graph, original.meta
+            before._modules, before.meta = original._modules, original.meta
+            before.graph = original.graph
         if not self.keep_unverified:
             raise error
         log.warning("%s", error)

@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-from passes.modules import copy_graph, module_like
+from passes.modules import copy_graph, module_like, put_modules
 from passes.ops.signature import signature
 from passes.plan import Plan
 from passes.regions.identifiers import Identifiers, name_identifiers, new_identifier
@@ -34,9 +34,7 @@ def _prune_copy(module: GraphModule, plan: Plan, identifiers: Identifiers) -> Gr
 def prune_in_place(module: GraphModule, plan: Plan) -> GraphModule:
     """Prunes a module itself and returns it. Nested modules are replaced by pruned copies: others may hold them too."""
     replaced = _apply(plan, module, module.graph, lambda node: node, name_identifiers(plan, module))
-    for path, body in sorted(replaced.items()):
-        container, _, name = path.rpartition(".")
-        setattr(module.get_submodule(container), name, body)
+    put_modules(module, replaced)
     module.recompile()
     return module
 
