@@ -13,8 +13,8 @@ from passes.registry import options_of
 from tracing.cli.reports import print_sites, print_summary
 from tracing.cli.terminal import print_json, stdout
 from tracing.graph import GraphDoc, diff, graph_module, load, paired_modules, render_dot, render_html, render_text
-from tracing.output import write_whole
 from tracing.graph.reasons import read_report
+from tracing.output import write_whole
 
 DIFFERENT = 1
 Graph = Annotated[Path, typer.Argument(help="A graph file (*.graph.json) or an output folder of `deadkv compile`.")]
