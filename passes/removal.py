@@ -21,7 +21,7 @@ from passes.frames import Frame, walk
 from passes.ops.schema import operand_nodes
 from passes.plan import CallEdit, Plan
 from passes.regions.calls import RegionCall
-from passes.rewrites import Drop, Fold, Rewrite
+from passes.rewrites import Drop, Fold, Rewrite, is_folded_element
 
 Place = tuple[Frame, Node]
 """A node in one entry of its graph."""
@@ -64,6 +64,7 @@ class Removal:
         self.rewrites: dict[Frame, dict[Node, list[Rewrite]]] = defaultdict(lambda: defaultdict(list))
         self.operands: dict[Place, set[int]] = defaultdict(set)
         self.results: dict[Place, set[int]] = defaultdict(set)
+        self.folded: set[Place] = set()
         self.users_left: dict[Place, int] = {}
         self.released: set[tuple[Frame, Node, Node]] = set()
         self.pending: list[Place] = []
@@ -89,7 +90,9 @@ class Removal:
         if user in self.erased[frame] or (frame, user, node) in self.released:
             return
         region = frame.facts.region(user)
-        if user.op == "output":
+        if (frame, node) in self.folded:
+            self._give_constant(frame, user)
+        elif user.op == "output":
             self._drop_results_of(frame, node)
         elif not self.demand[frame].is_live(user):
             self._erase(frame, user)
@@ -100,10 +103,20 @@ class Removal:
         else:
             self._rewrite(frame, node, user)
 
+    def _give_constant(self, frame: Frame, user: Node) -> None:
+        """A user of a folded value stays with the constant, but for an item of a folded tuple, and for what is dead."""
+        if is_folded_element(user):
+            self.folded.add((frame, user))
+            self._erase(frame, user)
+        elif not self.demand[frame].is_live(user):
+            self._erase(frame, user)
+
     def _rewrite(self, frame: Frame, node: Node, user: Node) -> None:
         for rewrite in self.demand[frame].rewrites.get(user, ()):
             if node in rewrite.severs and rewrite not in self.rewrites[frame][user]:
                 self.rewrites[frame][user].append(rewrite)
+                if isinstance(rewrite, Fold):
+                    self.folded.add((frame, user))
                 if isinstance(rewrite, (Drop, Fold)):
                     self._erase(frame, user)
                 for severed in rewrite.severs:

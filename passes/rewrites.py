@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,11 @@ class Fold:
     severs: tuple[Node, ...]
     value: Any
     rule: str
+
+
+def is_folded_element(user: Node) -> bool:
+    """Whether `user`, a user of a folded tuple, takes one item of it, and so is folded with it."""
+    return user.op == "call_function" and user.target is operator.getitem and isinstance(user.args[1], int)
 
 
 @dataclass(frozen=True)

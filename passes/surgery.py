@@ -5,7 +5,6 @@ Kept nodes keep their names, order, metadata and, unless the plan rewrites them,
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from torch._ops import OpOverload
@@ -18,7 +17,7 @@ from passes.plan import Plan
 from passes.regions.identifiers import Identifiers, name_identifiers, new_identifier
 from passes.regions.surgery import Rename, drop_results, edit_call, retarget
 from passes.regions.variants import variants_of
-from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand
+from passes.rewrites import Fold, NewCall, Recall, Rewrite, SetOperand, is_folded_element
 
 
 def prune_copy(module: GraphModule, plan: Plan) -> GraphModule:
@@ -100,7 +99,7 @@ def _build(graph: Graph, value: Any, rename: Rename) -> Any:
 def _fold(node: Node, value: Any) -> None:
     """Puts `value` where `node` was used; an element taken of a folded tuple is folded too."""
     for user in list(node.users):
-        if user.op == "call_function" and user.target is operator.getitem and isinstance(user.args[1], int):
+        if is_folded_element(user):
             _fold(user, value[user.args[1]])
             user.graph.erase_node(user)
         else:

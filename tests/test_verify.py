@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -202,4 +203,33 @@ def test_a_removed_function_that_writes_its_operand_by_an_option_is_rejected(wri
     call = next(node for node in after.graph.nodes if written in str(node.target) or written in node.name)
     after.graph.erase_node(call)
     with pytest.raises(PruneVerificationError, match=r"it (scales its weight in place|writes the storage)"):
+        verify_prune(before, after)
+
+
+_SPELLED_IN_PYTHON = (
+    lambda prior: torch.nn.functional.dropout(prior, 0.5, False),
+    lambda prior: operator.iadd(prior, 1),
+    lambda prior: operator.imul(prior, 2),
+    lambda prior: operator.pos(prior),
+    lambda prior: operator.lshift(prior.int(), 1),
+    lambda prior: operator.rshift(prior.int(), 1),
+)
+
+
+@pytest.mark.parametrize("use", _SPELLED_IN_PYTHON)
+def test_python_functions_that_the_pass_removes_are_accepted(use: Callable[[Tensor], Tensor]) -> None:
+    def model(x: Tensor, past_key_values_0: Tensor, active_block_table: Tensor) -> Tensor:
+        use(past_key_values_0.index_select(0, active_block_table.reshape(-1)))
+        return x + 1
+
+    before = torch.fx.symbolic_trace(model)
+    result = PrunePrefixCache(policy="liveness")(before)
+    assert result.report.summary["gathers_after"] == 0
+    verify_prune(before, result.graph_module, result.report)
+
+
+def test_a_removed_dropout_in_training_is_rejected() -> None:
+    before, after = (torch.fx.symbolic_trace(lambda x: (torch.nn.functional.dropout(x), x)[1]) for _ in range(2))
+    after.graph.erase_node(node(after, "dropout"))
+    with pytest.raises(PruneVerificationError, match="random"):
         verify_prune(before, after)

@@ -73,8 +73,8 @@ PYTHON_METHODS: Mapping[str, Spelling] = {
     "element_size": _spelling("aten::element_size", "self"),
 }
 
-# Keyword names under which torch functions take the first argument of an operator.
-ARGUMENT_SYNONYMS: Mapping[str, str] = {"input": "self", "axis": "dim"}
+# Keyword names under which torch functions take arguments of operators.
+ARGUMENT_SYNONYMS: Mapping[str, str] = {"input": "self", "axis": "dim", "training": "train"}
 
 OPERATOR_NAMES: Mapping[Callable[..., Any], str] = {
     operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "true_divide",

@@ -20,15 +20,16 @@ from passes.verify.symbols import asserts_what_was_traced
 _PURE_NAMESPACES = frozenset({"aten"})
 _COLLECTIVES = frozenset("_c10d_functional _c10d_functional_autograd c10d_functional c10d _dtensor".split())
 _SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
-_IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem})
+_AUGMENTED = "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split()
+_IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem, *(getattr(operator, name) for name in _AUGMENTED)})
 _PURE_METHODS = frozenset(
     "float double half bfloat16 int long short bool char byte cpu type dim size ndimension nelement "
     "element_size".split()
 )
 _PURE_FUNCTIONS = frozenset(
-    {F.softmax, F.embedding, F.silu, F.relu, F.layer_norm, F.rms_norm, torch.split, torch.sym_int, getattr,
+    {F.softmax, F.embedding, F.silu, F.relu, F.dropout, F.layer_norm, F.rms_norm, torch.split, torch.sym_int, getattr,
      operator.getitem, operator.floordiv, operator.truediv, operator.mod, operator.and_, operator.or_, operator.xor,
-     operator.invert}
+     operator.invert, operator.lshift, operator.rshift, operator.pos}
 )  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
         return f"nothing is known of the operator {node.target}"
     if _option(node, "max_norm"):
         return "it scales its weight in place"
+    if node.target is F.dropout and _option(node, "training") is not False:
+        return "it draws random numbers"
     known = bool(schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
     return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
 
@@ -115,7 +118,7 @@ def written(node: Node, contracts: Contracts) -> Iterator[Node]:
         for name in sorted(contract.operands_written(call)):
             yield from operand_nodes(call.bound[name])
         return
-    if node.target in _IN_PLACE_OPERATORS or _is_in_place_operator(node) or _option(node, "inplace"):
+    if node.target in _IN_PLACE_OPERATORS or _option(node, "inplace"):
         yield from first_operand(node)
     for overload in schemas(node):
         for index, argument in enumerate(overload._schema.arguments):
@@ -136,16 +139,9 @@ _OPTIONS: Mapping[Any, Mapping[str, int]] = {
     F.silu: {"inplace": 1},
     F.relu: {"inplace": 1},
     F.embedding: {"max_norm": 3},
+    F.dropout: {"training": 2, "inplace": 3},
 }
 """Position of each option by which a function of torch.nn.functional writes an operand."""
-
-
-def _is_in_place_operator(node: Node) -> bool:
-    target = node.target
-    return getattr(operator, getattr(target, "__name__", ""), None) is target and target.__name__ in _AUGMENTED
-
-
-_AUGMENTED = frozenset("iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split())
 
 
 def first_operand(node: Node) -> Iterator[Node]:

@@ -37,6 +37,37 @@ def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
     return build.call(aten.mul.Tensor, x, build.call(aten.sym_size.int, build.site(pool, table), 2))
 
 
+@built("shape_only", "size_that_is_an_output", goes=True, plain={"*": 1})
+def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
+    return x, build.call(aten.sym_size.int, build.site(pool, table), 2)
+
+
+@built("shape_only", "item_of_all_sizes", goes=True, plain={"*": 1})
+def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
+    prior = build.site(pool, table)
+    sizes = build.graph.call_function(getattr, (prior, "shape"))
+    sizes.meta["val"] = prior.meta["val"].shape
+    return build.call(aten.mul.Tensor, x, build.item(sizes, 2)), sizes
+
+
+@built("shape_only", "size_given_to_a_nested_graph", goes=True, plain={"*": 1})
+def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
+    inner = build.nested()
+    size = build.call(aten.sym_size.int, build.site(pool, table), 2)
+    given = inner.graph.placeholder("size")
+    given.meta["val"] = size.meta["val"]
+    scaled = inner.call(aten.mul.Tensor, inner.input("x", 3, 2, 16, 8), given)
+    return build.item(build.call_module(build.body("layer", inner.module(scaled)), size, x), 0)
+
+
+@built("shape_only", "size_that_a_nested_graph_yields", goes=True, plain={"*": 1})
+def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
+    inner = build.nested()
+    size = inner.call(aten.sym_size.int, inner.input("prior", 3, 2, 16, 8), 2)
+    layer = build.body("layer", inner.module(size))
+    return build.call(aten.mul.Tensor, x, build.item(build.call_module(layer, build.site(pool, table)), 0))
+
+
 @built("shape_only", "stride_of_a_view", goes=True, plain={"*": 1})
 def _(build: CaseBuilder, x: Node, pool: Node, table: Node) -> object:
     view = build.call(aten.transpose.int, build.site(pool, table), 2, 3)

@@ -1,0 +1,71 @@
+"""What must hold of every graph: the first two oracles, and how many graphs and from which seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch.fx import GraphModule
+
+from passes import PruneReport, PruneResult
+from tests.fuzz.graphs import LARGE, Recipe
+from tests.fuzz.interpreter import Place, PoisonInterpreter
+from tests.fuzz.liveness import dead_places
+from tests.fuzz.minimize import minimal
+from tests.fuzz.sources import example_inputs, overlapping_inputs
+from tests.fuzz.states import same_state, state_after
+from tests.support.prunes import check_prune
+
+GRAPHS = int(os.environ.get("DEADKV_FUZZ_GRAPHS", "1000"))
+FIRST_SEED = int(os.environ.get("DEADKV_FUZZ_SEED", "0"))
+SLICE = 125
+SEED_STEP = 1_000_000
+"""Slices of one run and of runs with other first seeds share no graph."""
+
+
+def slices(graphs: int = GRAPHS) -> list[int]:
+    """First seeds of the slices that make up `graphs` graphs, for `pytest.mark.parametrize`."""
+    return [FIRST_SEED * SEED_STEP + start for start in range(0, graphs, SLICE)]
+
+
+def recipes(first: int, graphs: int = SLICE, most: int = LARGE) -> Iterator[Recipe]:
+    """The recipes of a slice."""
+    return (Recipe(seed, most) for seed in range(first, first + graphs))
+
+
+def check_all(first: int, check: Callable[[GraphModule], object], graphs: int = SLICE) -> None:
+    """Checks every graph of a slice; a failure names the smallest recipe that still fails, and shows its graph."""
+    for recipe in recipes(first, graphs):
+        try:
+            check(recipe.build())
+        except Exception as error:
+            small = minimal(recipe, check)
+            shown = small.build().print_readable(print_output=False)
+            pytest.fail(f"{type(error).__name__}: {error}\nseed {recipe.seed}; {small}\n{shown}")
+
+
+def check_behaviour(module: GraphModule) -> PruneResult:
+    """Before and after on the same inputs, of which one run's overlap: outputs, inputs and pools are bit-equal."""
+    result = check_prune(module, None, policy="liveness")
+    for inputs in (example_inputs(1), overlapping_inputs(2)):
+        assert same_state(state_after(module, inputs), state_after(result.graph_module, inputs)), "a bit changed"
+    return result
+
+
+def check_poison(module: GraphModule, report: PruneReport) -> None:
+    """The graph before, every value that the report calls dead overwritten, leaves the same bits."""
+    for inputs in (example_inputs(1), overlapping_inputs(2)):
+        clean = state_after(module, inputs)
+        known: dict[Place, Any] = {}
+        interpreter = PoisonInterpreter(module, seen=known.__setitem__)
+        assert same_state(clean, state_after(module, inputs, interpreter.run)), "the interpreter is wrong"
+        poisoned = PoisonInterpreter(module, dead_places(report), known=known)
+        assert same_state(clean, state_after(module, inputs, poisoned.run)), "a value called dead was read"
+
+
+def claim(report: PruneReport, *names: str) -> PruneReport:
+    """The report with more nodes called dead than there are."""
+    return replace(report, removed=(*report.removed, *names))

@@ -1,0 +1,98 @@
+"""Random graphs: what pruning removes is never seen, by running before and after and by poisoning all that is dead.
+
+DEADKV_FUZZ_GRAPHS=20000 sets the number of graphs, DEADKV_FUZZ_SEED=N the seed of the first; -s shows the figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from torch.fx import GraphModule
+
+from passes import PrunePrefixCache
+from tests.fuzz.checks import (
+    check_all,
+    check_behaviour,
+    check_poison,
+    claim,
+    recipes,
+    slices,
+)
+from tests.fuzz.graphs import Recipe
+from tests.fuzz.minimize import minimal
+
+
+@pytest.fixture(scope="module")
+def figures() -> Iterator[Counter[str]]:
+    found: Counter[str] = Counter()
+    yield found
+    print(f"\n{dict(sorted(found.items()))}")
+
+
+@pytest.mark.parametrize("first", slices())
+def test_what_goes_is_never_seen(first: int, figures: Counter[str]) -> None:
+    def check(module: GraphModule) -> None:
+        report = check_behaviour(module).report
+        check_poison(module, report)
+        figures["graphs"] += 1
+        figures["nodes"] += report.summary["nodes_before"] or 0
+        figures.update(f"site {site.status}" for site in report.sites)
+        figures.update(f"rewrite {found.rule}" for part in (report, *report.regions) for found in part.rewritten)
+        figures["nested graphs changed"] += len(report.regions)
+
+    check_all(first, check)
+
+
+def test_the_graphs_have_all_that_they_should() -> None:
+    sizes, operators, statuses = Counter[str](), Counter[str](), Counter[str]()
+    for recipe in recipes(0, 120):
+        module = recipe.build()
+        graphs = [found for found in module.modules() if isinstance(found, GraphModule)]
+        nodes = [node for found in graphs for node in found.graph.nodes]
+        sizes["small" if len(nodes) < 25 else "large" if len(nodes) > 100 else "between"] += 1
+        operators.update(f"{node.op} {getattr(node.target, '__name__', node.target)}" for node in nodes)
+        report = PrunePrefixCache(policy="liveness")(module).report
+        statuses.update(f"{'nested' if '/' in site.gather else 'outer'} {site.status}" for site in report.sites)
+    assert all(sizes[size] > 5 for size in ("small", "between", "large"))
+    assert all(statuses[f"{where} {status}"] for where in ("nested", "outer") for status in ("pruned", "live"))
+    spelled = "call_method add_", "call_function add_.Tensor", "call_function iadd", "call_function setitem"
+    nested = (f"call_function {name}" for name in ("invoke_subgraph", "cond", "while_loop", "scan"))
+    kernels = (f"call_function {name}.default" for name in ("blend", "unknown", "store", "hidden", "mark", "peek"))
+    assert all(operators[name] for name in (*spelled, *nested, *kernels))
+
+
+def test_a_recipe_makes_the_same_graph_each_time() -> None:
+    assert all(recipe.build().code == Recipe(recipe.seed).build().code for recipe in recipes(0, 10))
+
+
+def test_a_poisoned_live_value_is_seen() -> None:
+    """The second oracle would fail if the report called a live value dead."""
+    seen = 0
+    for recipe in recipes(0, 20):
+        module = recipe.build()
+        live = next(node for node in reversed(module.graph.nodes) if node.op != "output" and node.users)
+        report = claim(PrunePrefixCache(policy="liveness")(module).report, live.name)
+        try:
+            check_poison(module, report)
+        except AssertionError:
+            seen += 1
+    assert seen > 10
+
+
+def test_a_failure_is_minimized() -> None:
+    def check(module: GraphModule) -> None:
+        assert not any(node.target == "add_" for node in module.graph.nodes)
+
+    recipe = next(found for found in recipes(0) if _fails(found, check) and len(found.steps()) > 20)
+    small = minimal(recipe, check)
+    assert _fails(small, check) and len(small.steps()) <= 2
+
+
+def _fails(recipe: Recipe, check: object) -> bool:
+    try:
+        check(recipe.build())  # type: ignore[operator]
+    except AssertionError:
+        return True
+    return False
