@@ -32,7 +32,7 @@ def module_like(module: GraphModule, graph: Graph, replaced: Mapping[str, GraphM
     `replaced` maps attribute paths to the modules that stand there instead. `copy.deepcopy` would copy the weights and
     lose the hooks; `GraphModule(module, graph)` would drop the parameters that the graph does not use.
     """
-    copied = type(module).__new__(type(module))
+    copied: GraphModule = type(module).__new__(type(module))
     GraphModule.__init__(copied, nn.Module(), Graph(), class_name=type(module).__name__)
     _share_attributes(module, copied)
     put_modules(copied, replaced or {})
