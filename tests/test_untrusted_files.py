@@ -96,6 +96,7 @@ def test_a_schema_that_harms_the_parser_of_torch_is_no_schema(schema: str, plain
         "PowByNatural(s0, PowByNatural(s1, s2))", "((s0**60)**60)**60", "*".join(["(s0 + s1 + s2)"] * 12),
         "(s0 + s1 + s2 + s3 + s4 + s5 + s6)**16", "*".join(["1e308"] * 40), "+".join(["s0"] * 100), "(" * 200 + "s0",
         "s0 if s1 else s2", "s0.is_integer", "[s0]", "lambda: s0", "Eq(s0, s1, evaluate=False)", "sqrt(s0)",
+        "(s0 < s1) + 1", "(1 < s0)**2", "ModularIndexing(zf0 + 0.5, 7*zf0, 2)", "FloorDiv(s0, 0.5)",
     ],
 )  # fmt: skip
 def test_expressions_are_small_and_nothing_but_expressions(expression: str, plain: dict[str, Any]) -> None:

@@ -125,7 +125,7 @@ def _call(draw: st.DrawFn, name: str, earlier: list[str], paths: list[str]) -> N
 def documents(draw: st.DrawFn, depth: int = 1) -> GraphDoc:
     """Documents with inputs, parameters, calls of every kind and, to `depth`, nested graphs."""
     fqns = draw(st.lists(st.sampled_from(("a", "b.c", "b.d", "layers.2.w", "layers.10.w")), unique=True))
-    numbers = tensor_types(st.integers(0, 2**20))
+    numbers = tensor_types(st.integers(0, 2**15))
     parameters = tuple(Parameter(fqn, draw(numbers)) for fqn in sorted(fqns))
     graphs = tuple((f"graph_{i}", draw(documents(depth - 1))) for i in range(draw(st.integers(0, depth))))
     node_names = draw(st.lists(names, min_size=1, max_size=7, unique=True))

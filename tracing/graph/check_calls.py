@@ -11,6 +11,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from tracing.graph.check_values import fail
 from tracing.graph.document import Const, Group, Node, Ref, Value
 from tracing.graph.escape import quoted
+from tracing.graph.targets import object_name
 
 _NUMBERS = ("int", "float", "complex", "bool", "sym")
 _CONSTANTS = {  # the kinds of constant that an argument of a type can be; a dtype is an int in a schema
@@ -23,7 +24,12 @@ _CONSTANTS = {  # the kinds of constant that an argument of a type can be; a dty
     "StringType": ("str",),
     "DeviceObjType": ("device", "str"),
 }
-_LISTS = {"cond": (3,), "while_loop": (2, 3), "scan": (1, 2, 3), "invoke_subgraph": ()}  # places of operand lists
+_LISTS = {  # where a higher-order operator takes operands in a list
+    "hop.cond": (3,),
+    "hop.while_loop": (2, 3),
+    "hop.scan": (1, 2, 3),
+    "hop.invoke_subgraph": (),
+}
 
 
 def check_call(node: Node, target: object) -> None:
@@ -33,7 +39,7 @@ def check_call(node: Node, target: object) -> None:
     number where torch makes a tensor of one (`aten.add.Tensor(%x, 1)`).
     """
     if isinstance(target, HigherOrderOperator):
-        _check_higher_order(node, target.name())
+        _check_higher_order(node, object_name(target))
     elif isinstance(target, OpOverload):
         _check_operator(node, target._schema)
 

@@ -25,37 +25,63 @@ _SYNTAX = re.compile(
     r"[A-Za-z_][A-Za-z0-9_]*|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?(?![A-Za-z0-9_.])|[-+*/%(),<>=!&|~]| +", re.ASCII
 )
 
+_LOGIC = ("Eq", "Ne", "And", "Or", "Not")
+_NUMERIC = (
+    "BitwiseFn_bitwise_and", "BitwiseFn_bitwise_or", "CeilToInt", "FloatPow", "FloatTrueDiv", "FloorToInt", "Identity",
+    "IntTrueDiv", "Max", "Min", "PowByNatural", "RoundDecimal", "RoundToInt", "ToFloat", "TruncToFloat", "TruncToInt",
+)  # fmt: skip
+_INTEGER = ("CleanDiv", "FloorDiv", "Mod", "ModularIndexing", "PythonMod")
+
+
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(*operands: Any) -> Any:
+        if not all(isinstance(operand, sympy.Expr) for operand in operands):
+            raise ValueError
+        return function(*operands)
+
+    return checked
+
+
+def _of_integers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` for integers only: sympy takes seconds to find common divisors of anything else."""
+
+    def checked(*operands: Any) -> Any:
+        if not all(operand.is_integer for operand in operands):
+            raise ValueError
+        return function(*operands)
+
+    return checked
+
+
+def _torch(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
+    return {name: getattr(torch_functions, name) for name in names if hasattr(torch_functions, name)}
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(sympy, name) for name in ("Eq", "Ne", "And", "Or", "Not")},
-    **{
-        name: getattr(torch_functions, name)
-        for name in (
-            "BitwiseFn_bitwise_and", "BitwiseFn_bitwise_or", "CeilToInt", "CleanDiv", "FloatPow", "FloatTrueDiv",
-            "FloorDiv", "FloorToInt", "Identity", "IntTrueDiv", "Max", "Min", "Mod", "ModularIndexing",
-            "PowByNatural", "PythonMod", "RoundDecimal", "RoundToInt", "ToFloat", "TruncToFloat", "TruncToInt", "Where",
-        )
-        if hasattr(torch_functions, name)
-    },
-}  # fmt: skip
+    **{name: getattr(sympy, name) for name in _LOGIC},
+    **{name: _of_numbers(function) for name, function in _torch(_NUMERIC).items()},
+    **{name: _of_integers(function) for name, function in _torch(_INTEGER).items()},
+    **_torch(("Where",)),
+}
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: torch_functions.FloorDiv,
-    ast.Mod: torch_functions.Mod,
-    ast.Pow: operator.pow,
+    ast.Add: _of_numbers(operator.add),
+    ast.Sub: _of_numbers(operator.sub),
+    ast.Mult: _of_numbers(operator.mul),
+    ast.Div: _of_numbers(operator.truediv),
+    ast.FloorDiv: _of_integers(torch_functions.FloorDiv),
+    ast.Mod: _of_integers(torch_functions.Mod),
+    ast.Pow: _of_numbers(operator.pow),
     ast.BitAnd: sympy.And,
     ast.BitOr: sympy.Or,
-    ast.USub: operator.neg,
+    ast.USub: _of_numbers(operator.neg),
     ast.Invert: sympy.Not,
     ast.Eq: sympy.Eq,
     ast.NotEq: sympy.Ne,
-    ast.Lt: sympy.StrictLessThan,
-    ast.LtE: sympy.LessThan,
-    ast.Gt: sympy.StrictGreaterThan,
-    ast.GtE: sympy.GreaterThan,
+    ast.Lt: _of_numbers(sympy.StrictLessThan),
+    ast.LtE: _of_numbers(sympy.LessThan),
+    ast.Gt: _of_numbers(sympy.StrictGreaterThan),
+    ast.GtE: _of_numbers(sympy.GreaterThan),
 }
 
 
