@@ -55,7 +55,10 @@ def slot(call: Call, name: str) -> Slot:
 def _is_optional(call: Call, name: str) -> bool:
     if call.kernel is not None:
         return name in call.kernel.optional
-    return call.overload is not None and signature(call.overload).parameters[name].is_optional
+    if call.overload is None:
+        return False
+    parameter = signature(call.overload).parameters[name]
+    return parameter.is_optional and parameter.is_tensor
 
 
 def _other_operand(call: Call, contract: Contract, name: str, operand: Node, wanted: str) -> Any:

@@ -233,3 +233,37 @@ def test_a_removed_dropout_in_training_is_rejected() -> None:
     after.graph.erase_node(node(after, "dropout"))
     with pytest.raises(PruneVerificationError, match="random"):
         verify_prune(before, after)
+
+
+def test_a_changed_number_of_a_call_with_a_contract_is_rejected() -> None:
+    """A contract says which tensors are read, and nothing of numbers and switches."""
+
+    def graph(update: bool) -> GraphModule:
+        build = GraphBuilder()
+        x, table = build.input("x", 3, 8), build.input("active_block_table", 3, 4, dtype=torch.int32)
+        pools = [build.input(f"past_key_values_{n}", 10, 4, 2, 8) for n in range(2)]
+        return build.module(build.call(ops.attend_switched, x, *pools, table, update))
+
+    with pytest.raises(PruneVerificationError, match="argument 4 became False"):
+        verify_prune(graph(True), graph(False))
+
+
+def test_a_number_that_is_no_tensor_is_not_called_unread() -> None:
+    build = GraphBuilder()
+    x, table = build.input("x", 3, 8), build.input("active_block_table", 3, 4, dtype=torch.int32)
+    prior = build.site(build.input("past_key_values_0", 10, 4, 2, 8), table)
+    size = build.call(aten.sym_size.int, prior, 2)
+    module = build.module(build.call(ops.scaled, x, size))
+    result = PrunePrefixCache(policy="liveness")(module)
+    verify_prune(module, result.graph_module, result.report)
+    assert node(result.graph_module, "scaled").args[1] == 16
+
+
+def test_a_factory_that_cannot_be_run_is_rejected() -> None:
+    before, after, _ = pruned()
+    made = node(after, "zeros_like")
+    source = made.args[0]
+    assert isinstance(source, Node)
+    source.args = ([3.0, 16, 2, 8],)
+    with pytest.raises(PruneVerificationError, match="cannot be run"):
+        verify_prune(before, after)

@@ -29,6 +29,11 @@ class Parameter:
         return self.kind.startswith("Optional[")
 
     @property
+    def is_tensor(self) -> bool:
+        """Whether it takes a tensor or several."""
+        return "Tensor" in self.kind
+
+    @property
     def is_int_list(self) -> bool:
         """Whether it takes a list of sizes or dimensions."""
         return self.kind in ("List[int]", "Optional[List[int]]", "List[SymInt]", "Optional[List[SymInt]]")

@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from passes.contracts import Contracts
 from passes.ops.schema import Call, resolve
+from passes.ops.signature import signature
 from passes.verify.arguments import differences
 from passes.verify.correspondence import Correspondence
 from passes.verify.folds import is_folded
@@ -44,14 +45,19 @@ def _edit_flaw(pair: Correspondence, old: Node, new: Node, contracts: Contracts)
     if old.op != new.op or old.target != new.target:
         return recall_flaw(old, new, frozenset(pair.inserted))
     for place, was, now in differences(old, new):
-        if is_folded(pair, was, now) or _is_unread(old, place, now, contracts):
+        if is_folded(pair, was, now) or _is_unread(old, place, was, now, contracts):
             continue
         return f"argument {place} became {now}, which is not known to make no difference"
     return None
 
 
-def _is_unread(old: Node, place: str, now: Any, contracts: Contracts) -> bool:
-    """An operand that the operator's contract calls unread and unwritten; a compiled kernel needs a tensor there."""
+def _is_unread(old: Node, place: str, was: Any, now: Any, contracts: Contracts) -> bool:
+    """A tensor that the operator's contract calls unread and unwritten; a compiled kernel needs a tensor there.
+
+    A contract says nothing of numbers and switches: each of them counts.
+    """
+    if not isinstance(was, Node) or not (now is None or isinstance(now, Node)):
+        return False
     call = resolve(old)
     contract = contracts.find(call)
     if call is None or contract is None:
@@ -59,7 +65,14 @@ def _is_unread(old: Node, place: str, now: Any, contracts: Contracts) -> bool:
     if call.kernel is not None and call.kernel.compiled and not isinstance(now, Node):
         return False
     name = _operand_at(call, place)
-    return name in call.bound and name not in contract.operands_read(call) | contract.operands_written(call)
+    if name is None or not _takes_tensor(call, name):
+        return False
+    return name not in contract.operands_read(call) | contract.operands_written(call)
+
+
+def _takes_tensor(call: Call, name: str) -> bool:
+    """Whether an operand of that name exists and, as far as there is a schema, is a tensor or several."""
+    return name in call.bound and (call.overload is None or signature(call.overload).parameters[name].is_tensor)
 
 
 def _operand_at(call: Call, place: str) -> str | None:

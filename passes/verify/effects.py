@@ -46,9 +46,9 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
         return _schema_flaw(node)
     if isinstance(node.target, OpOverload) and node.target.namespace not in _PURE_NAMESPACES:
         return f"nothing is known of the operator {node.target}"
-    if _option(node, "max_norm"):
+    if option(node, "max_norm"):
         return "it scales its weight in place"
-    if node.target is F.dropout and _option(node, "training") is not False:
+    if node.target is F.dropout and option(node, "training") is not False:
         return "it draws random numbers"
     known = bool(schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
     return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
@@ -118,7 +118,7 @@ def written(node: Node, contracts: Contracts) -> Iterator[Node]:
         for name in sorted(contract.operands_written(call)):
             yield from operand_nodes(call.bound[name])
         return
-    if node.target in _IN_PLACE_OPERATORS or _option(node, "inplace"):
+    if node.target in _IN_PLACE_OPERATORS or option(node, "inplace"):
         yield from first_operand(node)
     for overload in schemas(node):
         for index, argument in enumerate(overload._schema.arguments):
@@ -127,7 +127,7 @@ def written(node: Node, contracts: Contracts) -> Iterator[Node]:
                 yield from operand_nodes(given)
 
 
-def _option(node: Node, name: str) -> Any:
+def option(node: Node, name: str) -> Any:
     """The value of an option of a function written in Python, by name or by position."""
     places = _OPTIONS.get(node.target, {})
     if name in node.kwargs or name not in places:

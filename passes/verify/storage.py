@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from passes.contracts import Contracts
 from passes.ops.schema import operand_nodes
 from passes.regions.calls import Body, RegionCall, bind_region
-from passes.verify.effects import contract_of, first_operand, schemas, written
+from passes.verify.effects import contract_of, first_operand, option, schemas, written
 from passes.verify.nodes import operator_name, traced
 
 _FRESH_COMPOSITES = frozenset("take_along_dim matmul linear softmax layer_norm rms_norm".split())
@@ -24,8 +24,8 @@ _VIEWS = frozenset(
     "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
 )
 
-_FRESH_FUNCTIONS = frozenset({F.embedding, F.softmax, F.layer_norm, F.rms_norm})
-"""Functions written in Python whose result is always new."""
+_FRESH_FUNCTIONS = frozenset({F.embedding, F.softmax, F.layer_norm, F.rms_norm, F.relu, F.silu})
+"""Functions written in Python whose result is new, unless they are told to work in place."""
 
 Roots = dict[Node, Node | None]
 
@@ -85,7 +85,7 @@ def allocates(node: Node) -> bool:
     if node.target is operator.getitem:
         return _is_advanced(node.args[1])
     if node.target in _FRESH_FUNCTIONS:
-        return True
+        return not option(node, "inplace")
     overloads = schemas(node)
     return bool(overloads) and all(_returns_new_storage(overload, operator_name(node)) for overload in overloads)
 

@@ -55,8 +55,11 @@ def _layout_flaw(old: Node, new: Node, inserted: frozenset[Node]) -> str | None:
     expected = traced(old)
     if not isinstance(expected, FakeTensor):
         return "its shape was not traced"
-    with expected.fake_mode:
-        found = _run(new, inserted)
+    try:
+        with expected.fake_mode:
+            found = _run(new, inserted)
+    except Exception as error:
+        return f"{new.target} cannot be run: {type(error).__name__}: {' '.join(str(error).split())}"
     for what in ("shape", "dtype", "device"):
         if getattr(found, what) != getattr(expected, what):
             return f"its {what} becomes {getattr(found, what)}, was {getattr(expected, what)}"

@@ -60,6 +60,8 @@ _define(
     "bool update_cache=False) -> Tensor",
     lambda x, k, v, table, update_cache=False: x + k[table.long()].sum() + v[table.long()].sum(),
 )
+_define("attend_switched(Tensor x, Tensor k, Tensor v, Tensor? table, bool switch) -> Tensor", _like_first)
+_define("scaled(Tensor x, int? factor) -> Tensor", lambda x, factor: x * (factor or 1))
 for name in ("mark", "unregistered_mark"):
     _define(f"{name}(Tensor[] lanes, int id) -> Tensor[]", _mark, _mark)
 for name in ("mark_pair", "unregistered_pair"):
@@ -77,6 +79,8 @@ register_contract("caselib::attend", reads=_attend_reads)
 register_contract("caselib::attend_required", reads={"x"}, stand_in={"prior": EmptyTensor((0,))})
 register_contract("caselib::attend_aliased", reads={"x"}, stand_in={"prior": "x"})
 register_contract("caselib::attend_strict", reads={"x"})
+register_contract("caselib::attend_switched", reads={"x", "k", "v", "table"})
+register_contract("caselib::scaled", reads={"x"})
 register_contract("caselib::fill", reads={"x"})
 register_contract("caselib::count", reads={"x"})
 register_marker("caselib::mark")
@@ -87,6 +91,8 @@ attend_unknown = torch.ops.caselib.attend_unknown.default
 attend_required = torch.ops.caselib.attend_required.default
 attend_aliased = torch.ops.caselib.attend_aliased.default
 attend_strict = torch.ops.caselib.attend_strict.default
+attend_switched = torch.ops.caselib.attend_switched.default
+scaled = torch.ops.caselib.scaled.default
 attention_block_tkg = torch.ops.caselib.attention_block_tkg.default
 mark = torch.ops.caselib.mark.default
 unregistered_mark = torch.ops.caselib.unregistered_mark.default

@@ -45,4 +45,8 @@ def same_bits(one: Any, other: Any) -> bool:
         return type(one) is type(other) and repr(one) == repr(other)
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
-    return torch.equal(*(found.contiguous().reshape(-1).view(torch.uint8) for found in (one, other)))
+    return torch.equal(_bits(one), _bits(other))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.reshape(-1)).view(torch.uint8)
