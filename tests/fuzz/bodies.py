@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from tests.fuzz import sources
-from tests.fuzz.draft import Draft, Unfit
+from tests.fuzz.draft import Draft, UnfitError
 
 aten = torch.ops.aten
 Step = Callable[[Draft], object]
@@ -52,14 +52,14 @@ class Body(Draft):
         return self.module
 
     def fits(self, outer: Draft) -> list[list[Node]]:
-        """For each input, the values of `outer` that a call could give it; raises Unfit if one has none."""
+        """For each input, the values of `outer` that a call could give it; raises UnfitError if one has none."""
         found = []
         for node in self.inputs:
             kinds = (self.tables, outer.tables), (self.pools, outer.pools), (self.indices, outer.indices)
             offered = next((theirs for mine, theirs in kinds if node in mine), outer.values)
             found.append([value for value in offered if alike(value.meta["val"], node.meta["val"])])
         if not all(found):
-            raise Unfit
+            raise UnfitError
         return found
 
 
@@ -103,9 +103,8 @@ def _is_taken(root: torch.nn.Module, path: str) -> bool:
 def operands_of(draft: Draft) -> list[Node]:
     """Operands of a new call: some pools, a table, and values of either lane, each perhaps twice."""
     given = [draft.choose.one_of(draft.pools), draft.choose.one_of(draft.tables)]
-    for _ in range(draft.choose.number(0, 3)):
-        given.append(draft.pick_unread() if draft.choose.number(0, 1) else draft.pick())
-    return given
+    others = range(draft.choose.number(0, 3))
+    return given + [draft.pick_unread() if draft.choose.number(0, 1) else draft.pick() for _ in others]
 
 
 def fill(body: Body, steps: Sequence[Step], most: int) -> None:

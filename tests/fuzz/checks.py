@@ -39,12 +39,16 @@ def recipes(first: int, graphs: int = SLICE, most: int = LARGE) -> Iterator[Reci
 def check_all(first: int, check: Callable[[GraphModule], object], graphs: int = SLICE) -> None:
     """Checks every graph of a slice; a failure names the smallest recipe that still fails, and shows its graph."""
     for recipe in recipes(first, graphs):
-        try:
-            check(recipe.build())
-        except Exception as error:
-            small = minimal(recipe, check)
-            shown = small.build().print_readable(print_output=False)
-            pytest.fail(f"{type(error).__name__}: {error}\nseed {recipe.seed}; {small}\n{shown}")
+        _check(recipe, check)
+
+
+def _check(recipe: Recipe, check: Callable[[GraphModule], object]) -> None:
+    try:
+        check(recipe.build())
+    except Exception as error:
+        small = minimal(recipe, check)
+        shown = small.build().print_readable(print_output=False)
+        pytest.fail(f"{type(error).__name__}: {error}\nseed {recipe.seed}; {small}\n{shown}")
 
 
 def check_behaviour(module: GraphModule) -> PruneResult:

@@ -1,8 +1,8 @@
 """One graph while it is drawn: its nodes, what may be used next, and which values are meant to end dead.
 
-A graph has two lanes. Values of the main lane reach outputs and writes; those of the side lane, where gathers start, are
-handed to the main lane only by calls that may not need their elements. In some graphs picks leak now and then from one
-lane to the other, so that neither the pass nor the verifier can go by the lane.
+A graph has two lanes. Values of the main lane reach outputs and writes; those of the side lane, where gathers start,
+are handed to the main lane only by calls that may not need their elements. In some graphs picks leak now and then from
+one lane to the other, so that neither the pass nor the verifier can go by the lane.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMES = "add add_1 body body_pruned body_pruned_1 getitem x view_1 empty zeros 
 """Names that other nodes, bodies and copies of bodies want as well."""
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """What was drawn is no call that can be made; the step ends with what it has made so far."""
 
 
@@ -47,13 +47,13 @@ class Choices:
             self._random = outer
 
     def number(self, low: int, high: int) -> int:
-        """A number from `low` to `high`. It costs one draw whatever the bounds, so that later draws stay as they are."""
+        """A number from `low` to `high`. It costs one draw whatever the bounds, so that later draws stay the same."""
         return low + int(self._random.random() * (high - low + 1))
 
     def one_of(self, items: Sequence[Item]) -> Item:
-        """One of the items; Unfit if there is none."""
+        """One of the items; UnfitError if there is none."""
         if not items:
-            raise Unfit
+            raise UnfitError
         return items[self.number(0, len(items) - 1)]
 
     def chance(self, one_in: int) -> bool:
@@ -95,7 +95,7 @@ class Draft:
         return node
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
-        """A call of a function or, if `target` is a string, of a tensor's method. Raises Unfit if it cannot be made."""
+        """A call of a function or, if `target` is a string, of a tensor's method. UnfitError if none can be made."""
         op = "call_method" if isinstance(target, str) else "call_function"
         value = self._compute(target, args, kwargs)
         name = self.choose.one_of(_NAMES) if self.choose.chance(12) else None
@@ -113,7 +113,7 @@ class Draft:
                     else target(*given, **named)
                 )
         except (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
-            raise Unfit from error
+            raise UnfitError from error
 
     def spell(self, spellings: Sequence[Any], *args: Any, **kwargs: Any) -> Node:
         """A call in one of its spellings: an overload, a function or the name of a method."""
@@ -165,7 +165,7 @@ class Draft:
         key, self.steps = f"{self.key}{self.steps}", self.steps + 1
         if key in self.choose.dropped:
             return
-        with self.choose.step(key), self.lane(self.choose.chance(2)), suppress(Unfit):
+        with self.choose.step(key), self.lane(self.choose.chance(2)), suppress(UnfitError):
             self.choose.one_of(steps)(self)
 
     def finish(self, results: Any) -> GraphModule:

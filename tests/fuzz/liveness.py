@@ -1,7 +1,7 @@
 """Brute-force liveness: each node alone is poisoned, or a write skipped, and the graph is run again.
 
-A node of a site is missed if the pass kept it although nothing that was tried could be seen: that bounds from above what
-a pass could still remove. Why is said by the call that took a poisoned operand and yielded the same all the same.
+A node of a site is missed if the pass kept it although nothing that was tried could be seen: that bounds from above
+what a pass could still remove. Why is said by the call that took a poisoned operand and yielded the same all the same.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def _absorber(module: GraphModule, place: Place, inputs: Sequence[Tensor]) -> st
     """The last call that was given poison and yielded what it yields without."""
     clean, poisoned = (_values(module, dead, inputs) for dead in ((), (place,)))
     differs = {at for at in clean if at in poisoned and not _are_same(clean[at], poisoned[at])}
-    absorbers = [node for path, node in _nodes(module) if (path, node.name) in clean and (path, node.name) not in differs
-                 and any((path, operand.name) in differs for operand in node.all_input_nodes)]  # fmt: skip
+    same = [(path, node) for path, node in _nodes(module) if (path, node.name) in clean.keys() - differs]
+    absorbers = [node for path, node in same if any((path, found.name) in differs for found in node.all_input_nodes)]
     return str(absorbers[-1].target) if absorbers else "nothing uses it"
 
 

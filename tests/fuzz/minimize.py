@@ -11,7 +11,7 @@ from tests.fuzz.graphs import Recipe
 
 
 def minimal(recipe: Recipe, check: Callable[[GraphModule], object]) -> Recipe:
-    """The recipe without any step that is not needed for `check` to raise what it raises; halves first, then one by one."""
+    """The recipe without any step that `check` does not need to raise what it raises; halves first, then each."""
     error = _error(recipe, check)
     size = len(recipe.steps())
     while size:

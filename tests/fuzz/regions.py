@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from tests.fuzz.bodies import Body, Step, alike, fill, operands_of, register, take_results
-from tests.fuzz.draft import Draft, Unfit
+from tests.fuzz.draft import Draft, UnfitError
 
 aten = torch.ops.aten
 hop = torch.ops.higher_order
@@ -115,7 +115,7 @@ def _agreeing(branches: tuple[Body, Body]) -> tuple[list[Node], list[Node]]:
     ]
     agreed = [(node, branches[1].choose.one_of(others)) for node, others in pairs if others]
     if not agreed:
-        raise Unfit
+        raise UnfitError
     return [one for one, _ in agreed], [other for _, other in agreed]
 
 

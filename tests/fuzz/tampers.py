@@ -12,11 +12,11 @@ from torch import nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from tests.fuzz.draft import Choices, Unfit
+from tests.fuzz.draft import Choices, UnfitError
 
 aten = torch.ops.aten
 Tamper = Callable[[Choices, GraphModule], None]
-"""Changes a module in place. Raises Unfit if there is nothing that it could change."""
+"""Changes a module in place. Raises UnfitError if there is nothing that it could change."""
 
 
 def _modules(module: GraphModule) -> list[GraphModule]:
@@ -127,7 +127,7 @@ def _edit_results(choose: Choices, module: GraphModule, edit: Callable[[list[Any
     output = choose.one_of([module.graph, *_graphs(module)]).output_node()
     leaves, spec = pytree.tree_flatten(output.args[0])
     if len(leaves) < 2:
-        raise Unfit
+        raise UnfitError
     output.args = (pytree.tree_unflatten(edit(leaves), spec),)
 
 
@@ -149,8 +149,8 @@ def change_an_operator(choose: Choices, module: GraphModule) -> None:
 
 _PAIRS = (
     (aten.add.Tensor, aten.sub.Tensor), (torch.add, torch.mul), ("add", "mul"), (operator.add, operator.mul),
-    (aten.relu.default, aten.neg.default), (torch.relu, torch.neg), ("relu", "neg"), (aten.add_.Tensor, aten.mul_.Tensor),
-    ("add_", "mul_"), ("zero_", "neg_"), (aten.sum.default, aten.amax.default), ("sum", "amax"),
+    (aten.relu.default, aten.neg.default), (torch.relu, torch.neg), ("relu", "neg"),
+    (aten.add_.Tensor, aten.mul_.Tensor), ("add_", "mul_"), ("zero_", "neg_"), (aten.sum.default, aten.amax.default), ("sum", "amax"),
     (aten.zeros.default, aten.ones.default), (torch.zeros, torch.ones), (aten.eq.Tensor, aten.lt.Tensor),
 )  # fmt: skip
 _OTHERS: Mapping[Any, Any] = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}

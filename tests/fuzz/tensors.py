@@ -113,6 +113,6 @@ def dropout(draft: Draft) -> None:
 
 
 STEPS = (
-    unary, unary, of_float, binary, binary, binary, with_constant, compare, logic, where, cast, reduce, topk, concatenate,
-    random, dropout,
+    unary, unary, of_float, binary, binary, binary, with_constant, compare, logic, where, cast, reduce, topk,
+    concatenate, random, dropout,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from passes import PrunePrefixCache, PruneVerificationError, verify_prune
 from tests.fuzz.checks import recipes, slices
-from tests.fuzz.draft import Choices, Unfit
+from tests.fuzz.draft import Choices, UnfitError
 from tests.fuzz.sources import example_inputs, overlapping_inputs
 from tests.fuzz.states import same_state, state_after
 from tests.fuzz.tampers import TAMPERS, Tamper
@@ -39,7 +39,7 @@ def test_an_unsound_change_is_rejected(first: int, figures: Counter[str]) -> Non
             tampered = sharing_copy(result)
             try:
                 tamper(choose, tampered)
-            except Unfit:
+            except UnfitError:
                 figures[f"{tamper.__name__}: nothing to change"] += 1
                 continue
             figures[f"{tamper.__name__}: {_verdict(module, tampered, tamper, recipe.seed)}"] += 1
