@@ -7,9 +7,19 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from passes.registration import DEFAULT_CONTRACTS
+
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
     """Each test starts with an empty Dynamo cache."""
     torch._dynamo.reset()
     yield
+
+
+@pytest.fixture
+def own_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves only the project's own contracts registered: those of other tests' operators are local functions."""
+    for name in ("by_op", "markers"):
+        table = getattr(DEFAULT_CONTRACTS, name)
+        monkeypatch.setattr(DEFAULT_CONTRACTS, name, {op: c for op, c in table.items() if op.startswith("deadkv::")})

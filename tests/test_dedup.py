@@ -367,6 +367,7 @@ def test_the_pass_is_registered_and_edits_in_place_if_asked() -> None:
     assert run.report is not None and run.report.to_dict()["schema"] == "deadkv.dedup-report/1"
 
 
+@pytest.mark.usefixtures("own_contracts")
 def test_the_uuid_tells_the_passes_and_their_options_apart() -> None:
     contexts = (None, TkgContext(block_table="table"))
     assert len({DedupPrefixCache(context).uuid() for context in contexts}) == 2

@@ -114,6 +114,7 @@ CHANGES: dict[type[Any], dict[str, tuple[Any, ...]]] = {
 
 
 @pytest.mark.parametrize("cls", PASSES)
+@pytest.mark.usefixtures("own_contracts")
 def test_every_option_changes_the_uuid(cls: type[Any]) -> None:
     changes = CHANGES[cls]
     assert {found.name for found in fields(cls)} - {"inplace"} == set(changes)
@@ -122,6 +123,7 @@ def test_every_option_changes_the_uuid(cls: type[Any]) -> None:
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.usefixtures("own_contracts")
 def test_the_two_passes_differ() -> None:
     assert PrunePrefixCache().uuid() != DedupPrefixCache().uuid()
 
@@ -142,6 +144,7 @@ def test_the_order_of_registration_is_no_difference(cls: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("cls", PASSES)
+@pytest.mark.usefixtures("own_contracts")
 def test_what_is_registered_changes_the_uuid_until_it_is_withdrawn(cls: type[Any]) -> None:
     registrations: list[Callable[[], Any]] = [
         lambda: register_contract("lib::attend", reads={"x"}),
@@ -219,6 +222,7 @@ class Reads:
         return {"x"}
 
 
+@pytest.mark.usefixtures("own_contracts")
 def test_a_pass_made_of_ours_is_another_pass() -> None:
     assert None not in {Renamed().uuid(), Listed().uuid()}
     assert len({PrunePrefixCache().uuid(), Renamed().uuid(), Listed().uuid()}) == 3

@@ -313,6 +313,7 @@ def test_without_the_option_nothing_is_inferred_and_the_verifier_does_not_believ
     verify_prune(module, result.graph_module, result.report, contracts=InferringContracts.over(DEFAULT_CONTRACTS))
 
 
+@pytest.mark.usefixtures("own_contracts")
 def test_the_option_has_a_text_form() -> None:
     step = make_pass("prune-prefix-cache{infer_contracts=true}")
     assert step == PrunePrefixCache(infer_contracts=True)

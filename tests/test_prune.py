@@ -153,6 +153,7 @@ def test_an_unknown_policy_lists_the_known_ones() -> None:
         PrunePrefixCache(policy="brave")
 
 
+@pytest.mark.usefixtures("own_contracts")
 def test_uuid_covers_the_options() -> None:
     assert PrunePrefixCache().uuid() == PrunePrefixCache().uuid()
     assert PrunePrefixCache().uuid() != LIVENESS.uuid()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from passes import PrunePrefixCache
+from tests.support.builder import GraphBuilder
 from tests.support.prunes import check_prune
 
 Body = Callable[[Tensor, Tensor, Tensor], Any]
@@ -94,3 +95,15 @@ def test_an_item_is_data() -> None:
         module, _ = dynamic_graph(body, inputs(3, 5))
     (found,) = PrunePrefixCache(policy="liveness")(module).report.sites
     assert found.status == "live"
+
+
+@pytest.mark.parametrize("dim", [99, "node"])
+def test_a_size_at_a_dimension_that_is_not_there_keeps_the_site(dim: object) -> None:
+    """A graph from a file may hold such a call; nothing can be folded, and nothing is raised."""
+    build = GraphBuilder()
+    x, table = build.input("x", 3, 2, 16, 8), build.input("active_block_table", 3, 4, dtype=torch.int32)
+    prior = build.site(build.parameter("past_key_values.0", 10, 4, 2, 8), table)
+    size = build.graph.call_function(torch.ops.aten.sym_size.int, (prior, x if dim == "node" else dim))
+    module = build.module(build.graph.call_function(torch.ops.aten.mul.Tensor, (x, size)))
+    (site,) = PrunePrefixCache(policy="liveness")(module).report.sites
+    assert site.status == "live"

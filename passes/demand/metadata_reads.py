@@ -59,7 +59,7 @@ def read_metadata(call: Call, roots: ShapeRoots) -> Transfer:
     """`sym_size(%x, 0)` needs only the shape of `%x`. Plain DCE keeps `%x` and all that computes it."""
     source = call.bound["self"]
     tensor = metadata.traced_tensor(source)
-    if tensor is None:
+    if tensor is None or not _is_dim(call.bound.get("dim"), tensor):
         return Transfer(
             [(source, Demand.DATA)], refusals={source: f"the shape of %{source.name} is read but was not traced"}
         )
@@ -70,6 +70,11 @@ def read_metadata(call: Call, roots: ShapeRoots) -> Transfer:
             [(source, Demand.DATA)], refusals={source: f"the size {found} is no function of the inputs' sizes"}
         )
     return Transfer([(source, Demand.SHAPE)], (Fold(call.node, (source,), value, "shape_only"),))
+
+
+def _is_dim(dim: Any, tensor: Tensor) -> bool:
+    """Whether `dim` is None, for all, or a constant that names a dimension: not a node, and none that is not there."""
+    return dim is None or (isinstance(dim, int) and -tensor.dim() <= dim < tensor.dim())
 
 
 def _literal(found: Any, roots: ShapeRoots, *, aten: bool) -> Any:
