@@ -1,6 +1,7 @@
 # make demo    the main job on Llama-3.2-1B, into out/demo
 # make test    the tests
 # make lint    ruff and mypy --strict
+# make fuzz    larger random graphs, which `make test` leaves out: some still find refusals by the verifier
 # make golden  rewrite the golden files (then read the diff)
 # make torch29 the tests on torch 2.9.1 with torch_xla 2.9.0, the versions of Neuron SDK 2.29 (several GB)
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint golden torch29 clean
+.PHONY: demo test lint fuzz golden torch29 clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +24,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
 
 golden: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/test_goldens.py --snapshot-update
