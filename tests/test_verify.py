@@ -267,3 +267,30 @@ def test_a_factory_that_cannot_be_run_is_rejected() -> None:
     source.args = ([3.0, 16, 2, 8],)
     with pytest.raises(PruneVerificationError, match="cannot be run"):
         verify_prune(before, after)
+
+
+def test_a_write_into_what_torch_where_made_may_go_with_it() -> None:
+    build = GraphBuilder()
+    x, table = build.input("x", 3, 2, 16, 8), build.input("active_block_table", 3, 4, dtype=torch.int32)
+    prior = build.site(build.input("past_key_values_0", 10, 4, 2, 8), table)
+    for function in (torch.where, torch.nn.functional.relu):
+        given = (build.input("mask", 3, 2, 16, 8, dtype=torch.bool), prior, x) if function is torch.where else (x,)
+        made = build.graph.call_function(function, given)
+        made.meta["val"] = x.meta["val"]
+        build.call(aten.add_.Tensor, made, prior)
+    module = build.module(x)
+    result = PrunePrefixCache(policy="liveness")(module)
+    assert result.report.summary["gathers_after"] == 0
+    verify_prune(module, result.graph_module, result.report)
+
+
+def test_a_call_whose_own_operand_was_not_traced_stays() -> None:
+    """What `expand_as` becomes is run on traced values, so both of its operands must have been traced."""
+    build = GraphBuilder()
+    x, table = build.input("x", 1), build.input("active_block_table", 3, 4, dtype=torch.int32)
+    prior = build.site(build.input("past_key_values_0", 10, 4, 2, 8), table)
+    module = build.module(build.call(aten.expand_as.default, x, prior))
+    del x.meta["val"]
+    result = PrunePrefixCache(policy="liveness")(module)
+    verify_prune(module, result.graph_module, result.report)
+    assert result.report.summary["gathers_after"] == 1

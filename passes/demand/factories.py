@@ -144,7 +144,7 @@ def takes_shape_of_other(call: Call, roots: ShapeRoots) -> Transfer:
     source, other = call.bound["self"], call.bound["other"]
     argument = _as_argument(call, roots)
     if argument is None:
-        reason = f"%{call.node.name} needs the shape of %{other.name}, which was not traced"
+        reason = f"%{call.node.name} or what it is given was not traced, so its shape is not known"
         return Transfer([(source, Demand.DATA), (other, Demand.DATA)], refusals={other: reason})
     known = AS_CALLS[call.op]
     made = (
@@ -158,7 +158,9 @@ def takes_shape_of_other(call: Call, roots: ShapeRoots) -> Transfer:
 
 def _as_argument(call: Call, roots: ShapeRoots) -> Any:
     source, other = metadata.fake(call.bound["self"]), metadata.traced_tensor(call.bound["other"])
-    if other is None or (call.op == "aten::type_as" and (source is None or source.device != other.device)):
+    if source is None or other is None or metadata.fake(call.node) is None:
+        return None
+    if call.op == "aten::type_as" and source.device != other.device:
         return None
     found = AS_CALLS[call.op].argument(other)
     return roots.terms(found, aten=_is_aten(call)) if isinstance(found, tuple) else found

@@ -17,14 +17,17 @@ from passes.regions.calls import Body, RegionCall, bind_region
 from passes.verify.effects import contract_of, first_operand, option, schemas, written
 from passes.verify.nodes import operator_name, traced
 
-_FRESH_COMPOSITES = frozenset("take_along_dim matmul linear softmax layer_norm rms_norm".split())
+_FRESH_COMPOSITES = frozenset("where take_along_dim matmul linear softmax layer_norm rms_norm".split())
 _VIEWS = frozenset(
     "view reshape _unsafe_view permute transpose t squeeze unsqueeze flatten unflatten expand slice select "
     "narrow getitem detach alias contiguous to unsafe_split "
     "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
 )
 
-_FRESH_FUNCTIONS = frozenset({F.embedding, F.softmax, F.layer_norm, F.rms_norm, F.relu, F.silu})
+_FRESH_FUNCTIONS = frozenset(
+    {F.embedding, F.softmax, F.layer_norm, F.rms_norm, F.relu, F.silu, operator.truediv, operator.floordiv,
+     operator.mod, operator.and_, operator.or_, operator.xor, operator.invert, operator.lshift, operator.rshift}
+)  # fmt: skip
 """Functions written in Python whose result is new, unless they are told to work in place."""
 
 Roots = dict[Node, Node | None]

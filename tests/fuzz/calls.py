@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from tests.cases import ops
 from tests.fuzz import kernels
-from tests.fuzz.draft import Draft, is_float
+from tests.fuzz.draft import Draft, UnfitError, is_float
 
 
 def read_set(draft: Draft, bits: int) -> tuple[int, int]:
@@ -101,9 +101,12 @@ def attend(draft: Draft) -> None:
 
 
 def anchor(draft: Draft) -> None:
-    """Block-TKG attention, whose operands say which pools and which table there are."""
+    """Block-TKG attention, whose operands say which pools and which table there are; it is always an output."""
+    if draft.depth:
+        raise UnfitError
     pools = draft.choose.one_of(draft.pools), draft.choose.one_of(draft.pools)
-    draft.add(draft.call(ops.attention_block_tkg, draft.pick(is_float), *pools, draft.choose.one_of(draft.tables)))
+    found = draft.call(ops.attention_block_tkg, draft.pick(is_float), *pools, draft.choose.one_of(draft.tables))
+    draft.returned.append(draft.add(found))
 
 
 def mark(draft: Draft) -> None:

@@ -77,6 +77,7 @@ class Draft:
         self.values: list[Node] = []
         self.sizes: list[Node] = []
         self.bodies: list[Any] = []
+        self.returned: list[Node] = []
         self.side: set[Node] = set()
         self.on_side = False
         self.leak = 16

@@ -67,12 +67,13 @@ def _outputs(draft: Draft) -> Any:
     """Outputs in some containers: values, mostly of the main lane, inputs and views of them, sizes, one thing twice."""
     choose = draft.choose
     main = [node for node in draft.values if node not in draft.side]
-    chosen: list[Any] = choose.some_of(main[-16:], 6)
+    chosen: list[Any] = [*choose.some_of(main[-16:], 6), *draft.returned]
     if choose.chance(2):
         chosen += [node for node in main if not node.users][-16:]
     if choose.chance(3):
         chosen += choose.some_of([*draft.values, *draft.sizes, *draft.pools], 2)
-    return [tuple(chosen), chosen, {"first": chosen[0], "rest": [*chosen, None]}, chosen[0]][choose.number(0, 3)]
+    shapes = [tuple(chosen), chosen, {"first": chosen[0], "rest": [*chosen, None]}]
+    return choose.one_of(shapes if draft.returned else [*shapes, chosen[0]])
 
 
 def _record(choose: Choices, module: GraphModule) -> None:

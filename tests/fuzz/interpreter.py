@@ -28,7 +28,9 @@ def poison(value: Any) -> Any:
 def _poisoned(tensor: Tensor) -> Tensor:
     made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
     if tensor.dtype is torch.bool:
-        return made.copy_(~tensor)
+        once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
+        made[once] = ~tensor[once]
+        return made
     return made.fill_(float("nan") if tensor.dtype.is_floating_point else torch.iinfo(tensor.dtype).max)
 
 

@@ -150,7 +150,8 @@ def change_an_operator(choose: Choices, module: GraphModule) -> None:
 _PAIRS = (
     (aten.add.Tensor, aten.sub.Tensor), (torch.add, torch.mul), ("add", "mul"), (operator.add, operator.mul),
     (aten.relu.default, aten.neg.default), (torch.relu, torch.neg), ("relu", "neg"),
-    (aten.add_.Tensor, aten.mul_.Tensor), ("add_", "mul_"), ("zero_", "neg_"), (aten.sum.default, aten.amax.default), ("sum", "amax"),
+    (aten.add_.Tensor, aten.mul_.Tensor), ("add_", "mul_"), ("zero_", "neg_"),
+    (aten.sum.default, aten.amax.default), ("sum", "amax"),
     (aten.zeros.default, aten.ones.default), (torch.zeros, torch.ones), (aten.eq.Tensor, aten.lt.Tensor),
 )  # fmt: skip
 _OTHERS: Mapping[Any, Any] = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}

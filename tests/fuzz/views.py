@@ -59,7 +59,7 @@ _VIEWS: tuple[View, ...] = (
     lambda d, s, rank, dim: d.spell([aten.detach.default, torch.detach, "detach", aten.alias.default], s),
     lambda d, s, rank, dim: d.spell([torch.movedim, "movedim"], s, dim, 0),
     lambda d, s, rank, dim: d.spell([aten.diagonal.default, torch.diagonal], s) if rank > 1 else d.call("detach", s),
-    lambda d, s, rank, dim: d.call(aten.as_strided.default, s, [2], [1]),
+    lambda d, s, rank, dim: d.call(aten.as_strided.default, d.call("contiguous", s), [s.meta["val"].numel()], [1]),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.fx import Node
 
-from tests.fuzz.draft import Draft, is_float, is_number
+from tests.fuzz.draft import Draft, UnfitError, is_float, is_number
 
 aten = torch.ops.aten
 Write = Callable[[Draft, Node, Node], Node]
@@ -41,6 +41,8 @@ def _out(draft: Draft, target: Node, number: Node) -> Node:
 
 
 def _rows(draft: Draft, target: Node, number: Node) -> Node:
+    if not target.meta["val"].dim():
+        raise UnfitError
     row = draft.call(aten.zeros.default, [1], dtype=torch.int64)
     if draft.choose.number(0, 1):
         return draft.spell([aten.index_fill_.int_Scalar, "index_fill_"], target, 0, row, 2)
