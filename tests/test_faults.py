@@ -225,6 +225,11 @@ def test_a_run_leaves_the_folder_of_another_that_lives(tmp_path: Path) -> None:
 HANGING = "pathlib.Path(os.environ['STARTED']).write_text(str(os.getpid())); time.sleep(600)"
 
 
+def _hear_sigint() -> None:
+    """A shell starts background jobs with SIGINT ignored, and so would be what the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
     """For each signal, `deadkv compile` in a folder of its own with a compiler that hangs."""
@@ -236,7 +241,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
         folder.mkdir()
         environment = {**os.environ, "PATH": path, "STARTED": str(root / f"{name}.pid")}
         command = [sys.executable, "-m", "tracing.cli", *SMALL, "--backend", "neuronx-cc", "--out", str(folder / "out")]
-        process = subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True)
+        process = subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=_hear_sigint)
         started[name] = process, folder
     yield started
     for process, _ in started.values():
