@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tracing.buckets.sharing import SharedArtefacts
 from tracing.cli import main
 
 TINY = DecoderBuckets("tiny", layers=1, batch=2)
-MANY = range(8, 8 * 25, 8)
+MANY = range(8, 8 * 15, 8)
 
 
 def double(x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> BucketsResult:
-    """24 buckets by 2 processes."""
+    """14 buckets by 2 processes."""
     return compile_buckets(TINY, MANY, out_dir=tmp_path_factory.mktemp("many") / "out", jobs=2, backend="hlo")
 
 
@@ -59,8 +59,8 @@ def test_one_report_tells_of_all_buckets(many: BucketsResult) -> None:
     digests = {f"{e['folder']}/{name}": digest for e in report["buckets"] for name, digest in e["artefacts"].items()}
     assert digests == {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     total = report["summary"]
-    assert (total["buckets"], total["compiled"], total["failed"]) == (24, 24, 0)
-    assert (total["gathers_before"], total["gathers_after"]) == (48, 0)
+    assert (total["buckets"], total["compiled"], total["failed"]) == (14, 14, 0)
+    assert (total["gathers_before"], total["gathers_after"]) == (28, 0)
     assert total["bytes_before"] == sum(entry["summary"]["bytes_before"] for entry in report["buckets"])
     assert (total["artefacts"], total["distinct_artefacts"]) == (len(files), len(set(files.values())))
 
@@ -80,7 +80,7 @@ def test_equal_artefacts_are_one_file(many: BucketsResult) -> None:
     before, after = (many.out_dir / "bucket-64" / f"{role}.hlo.pb" for role in ("before", "after"))
     assert before.samefile(after), "a gather that nothing reads never reaches the HLO"
     assert before.stat().st_nlink == 2
-    assert (many.out_dir / "bucket-64" / "command.txt").stat().st_nlink == 24
+    assert (many.out_dir / "bucket-64" / "command.txt").stat().st_nlink == 14
 
 
 def test_without_hard_links_each_bucket_has_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_both_workers_work_and_neither_grows(many: BucketsResult) -> None:
         memory[outcome.worker].append(outcome.memory_bytes)
     assert set(memory) == {1, 2}
     for sizes in memory.values():
-        assert len(sizes) >= 6
+        assert len(sizes) >= 5
         assert sizes[-1] < 1.02 * sizes[len(sizes) // 2]
 
 
@@ -111,13 +111,14 @@ KINDS = (Node, Graph, GraphModule, FakeTensor, FakeTensorMode)
 def living(*kinds: type) -> list[int]:
     """How many objects of each kind the process holds."""
     gc.collect()
-    return [sum(issubclass(type(found), kind) for found in gc.get_objects()) for kind in kinds]
+    counts = Counter(map(type, gc.get_objects()))
+    return [sum(count for found, count in counts.items() if issubclass(found, kind)) for kind in kinds]
 
 
 @pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
 def test_a_bucket_leaves_no_graph_and_no_cache_behind(frontend: str, tmp_path: Path) -> None:
     counts = []
-    for round_, bucket in enumerate((8, 16, 24, 32)):
+    for round_, bucket in enumerate((8, 16, 24)):
         decoder = TINY.decoder(bucket)
         compile_tkg(
             decoder, decoder.example_inputs(), aliases=decoder.aliases(), frontend=frontend, backend="hlo",
@@ -127,7 +128,7 @@ def test_a_bucket_leaves_no_graph_and_no_cache_behind(frontend: str, tmp_path: P
         empty_caches()
         counts.append(living(*KINDS))
         assert not FakeTensorMode.cache and not graph_module._loader.eval_cache
-    assert counts[1] == counts[2] == counts[3]
+    assert counts[1] == counts[2]
 
 
 def test_a_dynamo_capture_holds_on_to_nothing_by_itself() -> None:

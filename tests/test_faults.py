@@ -225,9 +225,7 @@ def test_a_run_leaves_the_folder_of_another_that_lives(tmp_path: Path) -> None:
 HANGING = "pathlib.Path(os.environ['STARTED']).write_text(str(os.getpid())); time.sleep(600)"
 
 
-def _hear_sigint() -> None:
-    """A shell starts background jobs with SIGINT ignored, and so would be what the tests start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+HEARS_SIGINT = ["env", "--default-signal=INT"]  # a shell starts background jobs, pytest among them, with it ignored
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +239,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
         folder.mkdir()
         environment = {**os.environ, "PATH": path, "STARTED": str(root / f"{name}.pid")}
         command = [sys.executable, "-m", "tracing.cli", *SMALL, "--backend", "neuronx-cc", "--out", str(folder / "out")]
-        process = subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=_hear_sigint)
+        process = subprocess.Popen([*HEARS_SIGINT, *command], env=environment, stdout=-1, stderr=-1, text=True)
         started[name] = process, folder
     yield started
     for process, _ in started.values():

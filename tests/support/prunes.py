@@ -35,12 +35,26 @@ def check_prune(module: GraphModule, inputs: Sequence[Any] | None, **options: An
 
 
 def assert_same_interface(before: GraphModule, after: GraphModule) -> None:
-    """Inputs, parameter names and parameter objects are the same."""
+    """Inputs, parameter names and parameter objects are the same.
+
+    A changed copy of a nested graph, beside the original, holds the same parameters under its own path as well.
+    """
     names = [[n.name for n in m.graph.find_nodes(op="placeholder")] for m in (before, after)]
     assert names[0] == names[1]
-    old, new = (dict(m.named_parameters(remove_duplicate=False)) for m in (before, after))
-    assert list(old) == list(new)
-    assert all(old[name] is new[name] for name in old)
+    assert _tensors(before, remove_duplicate=True) == _tensors(after, remove_duplicate=True)
+    old, new = (_tensors(module, remove_duplicate=False) for module in (before, after))
+    kept = [(name, tensor) for name, tensor in new if (name, tensor) in old]
+    assert kept == old
+    assert {tensor for _, tensor in new} == {tensor for _, tensor in old}
+
+
+def _tensors(module: GraphModule, remove_duplicate: bool) -> list[tuple[str, int]]:
+    """Name and identity of each parameter and buffer, in order."""
+    found = (
+        *module.named_parameters(remove_duplicate=remove_duplicate),
+        *module.named_buffers(remove_duplicate=remove_duplicate),
+    )
+    return [(name, id(tensor)) for name, tensor in found]
 
 
 def assert_same_behaviour(before: GraphModule, after: GraphModule, inputs: Sequence[Any]) -> None:
