@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch._dynamo.backends.registry import lookup_backend
-from torch._dynamo.exc import InvalidBackend
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
@@ -46,6 +44,9 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backe
 def _backend(inner: str | Backend) -> Backend:
     if callable(inner):
         return inner
+    from torch._dynamo.backends.registry import lookup_backend  # Dynamo takes two seconds to import
+    from torch._dynamo.exc import InvalidBackend
+
     try:
         found: Backend = lookup_backend(inner)
     except InvalidBackend as error:

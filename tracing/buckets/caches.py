@@ -11,7 +11,6 @@ import linecache
 import sys
 from collections.abc import Callable
 
-import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import graph_module
 
@@ -22,6 +21,13 @@ def _forget_sources() -> None:
     linecache.clearcache()
 
 
+def _forget_dynamo() -> None:
+    """Compiled frames, and shapes that it would trace as dynamic the next time."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
+
+
 def _forget_jax() -> None:
     """Traced and lowered JAX functions, by shape."""
     jax = sys.modules.get("jax")
@@ -30,7 +36,7 @@ def _forget_jax() -> None:
 
 
 _CACHES: tuple[Callable[[], object], ...] = (
-    torch._dynamo.reset,  # compiled frames, and shapes that it would trace as dynamic the next time
+    _forget_dynamo,
     FakeTensorMode.cache_clear,  # results of operators by shape
     _forget_sources,
     _forget_jax,

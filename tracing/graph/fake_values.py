@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.sym_node import SymNode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
@@ -79,6 +78,8 @@ class FakeValues:
             return self.shapes.create_unbacked_symfloat().node.expr
         if name.startswith("u"):
             return self.shapes.create_unbacked_symint().node.expr
+        from torch._dynamo.source import ConstantSource  # Dynamo takes two seconds to import
+
         hint = _FIRST_HINT + 2 * len(self._symbols)
         return self.shapes.create_symbol(
             float(hint) if name.startswith("zf") else hint,
