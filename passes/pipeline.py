@@ -7,6 +7,7 @@ result's graph provably does what `before` does. A pass without one is trusted.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,10 +18,14 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes.errors import DeadkvError, PruneVerificationError
 from passes.modules import copy_graph, module_like
-from passes.registry import make_pass
+from passes.ordering import ordered
+from passes.registry import constraints_of, known_names
 from passes.report import PruneReport
 from passes.shrink import InputMap, Inputs, match_inputs
+from passes.specs import make_pass
 
+DISABLE = "DEADKV_DISABLE"
+"""Environment variable: names of passes, separated by commas, that no pipeline runs."""
 log = logging.getLogger("deadkv")
 
 
@@ -54,6 +59,7 @@ class PassRun:
         seconds: its wall time, verification included.
         report: the report that its result carries, or None.
         error: why its result was refused, if the caller asked to go on with the unpruned graph.
+        disabled: whether it did not run because the environment variable DEADKV_DISABLE names it.
     """
 
     name: str
@@ -61,6 +67,7 @@ class PassRun:
     seconds: float
     report: Report | None
     error: str | None = None
+    disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,31 +88,52 @@ class PipelineResult:
 class PassPipeline:
     """A sequence of passes, given as objects or as text such as `prune-prefix-cache{policy=liveness}`.
 
+    Passes run as given, except where the constraints that they were registered with ask for another order.
+
     Attributes:
-        passes: the passes, in order.
+        passes: the passes, in the order in which they run.
         keep_unverified: hand the unpruned graph on when verification fails, instead of raising.
     """
 
     def __init__(self, passes: Sequence[str | PassBase], *, keep_unverified: bool = False) -> None:
-        self.passes = tuple(make_pass(spec) for spec in passes)
+        """Raises DeadkvError for an unknown pass or option, and for constraints that no order satisfies."""
+        given = tuple(make_pass(spec) for spec in passes)
+        names = [name_of(step) for step in given]
+        self.passes = tuple(given[i] for i in ordered(names, {name: constraints_of(name) for name in names}))
         self.keep_unverified = keep_unverified
 
     def __call__(self, graph_module: GraphModule) -> PipelineResult:
         """Runs every pass. `graph_module` itself is not edited by passes that copy.
 
         Raises:
+            DeadkvError: DEADKV_DISABLE names an unknown pass.
             PruneVerificationError: a pass's result is not provably equivalent, and `keep_unverified` is off.
         """
+        disabled = self.disabled()
         runs: list[PassRun] = []
         current, names = graph_module, Inputs.of(graph_module.graph).names
         for step in self.passes:
+            if name_of(step) in disabled:
+                runs.append(PassRun(name_of(step), False, 0.0, None, disabled=True))
+                log.info("%s: disabled by %s", name_of(step), DISABLE)
+                continue
             current, run = self._run(step, current)
             log.info("%s: modified=%s %.1f ms", run.name, run.modified, 1e3 * run.seconds)
             runs.append(run)
         return PipelineResult(current, any(run.modified for run in runs), tuple(runs), match_inputs(names, current))
 
+    def disabled(self) -> frozenset[str]:
+        """The names in DEADKV_DISABLE. Raises DeadkvError for one that is no pass, so that a typing error is seen."""
+        names = frozenset(filter(None, (name.strip() for name in os.environ.get(DISABLE, "").split(","))))
+        if not names:
+            return names
+        known = known_names() | {name_of(step) for step in self.passes}
+        if unknown := sorted(names - known):
+            raise DeadkvError(f"{DISABLE}: unknown pass {unknown[0]!r}: available are {', '.join(sorted(known))}")
+        return names
+
     def _run(self, step: PassBase, before: GraphModule) -> tuple[GraphModule, PassRun]:
-        name = str(getattr(step, "name", type(step).__name__))
+        name = name_of(step)
         started = perf_counter()
         edits_in_place = bool(getattr(step, "inplace", False))
         original = module_like(before, copy_graph(before.graph)[0]) if edits_in_place else before
@@ -123,6 +151,11 @@ class PassPipeline:
             raise error
         log.warning("%s", error)
         return before, PassRun(name, False, seconds, report, str(error))
+
+
+def name_of(step: PassBase) -> str:
+    """A pass's own name, or that of its class."""
+    return str(getattr(step, "name", type(step).__name__))
 
 
 def _report(result: PassResult) -> Report | None:

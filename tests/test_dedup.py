@@ -19,7 +19,7 @@ from torch.fx import Graph, GraphModule, Node
 from passes import DedupPrefixCache, PassPipeline, PruneVerificationError, TkgContext, available_passes, verify_dedup
 from passes.dedup.report import Rewired
 from passes.modules import copy_graph, module_like
-from passes.registry import make_pass
+from passes.specs import make_pass
 from tests import test_fuzz as fuzz
 from tests.cases import ops
 from tests.cases.sites import embedded, indexed, site

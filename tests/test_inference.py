@@ -18,7 +18,7 @@ from passes.contracts import Contract, Contracts, EmptyTensor
 from passes.inference import InferringContracts, infer_contract
 from passes.ops.schema import Call, resolve
 from passes.registration import DEFAULT_CONTRACTS
-from passes.registry import make_pass
+from passes.specs import make_pass
 from tests.support.builder import GraphBuilder, aten, decode_inputs
 from tests.support.prunes import assert_same_behaviour, check_prune
 from tracing import capture

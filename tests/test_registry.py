@@ -20,7 +20,7 @@ from passes import (
     register_pass,
 )
 from passes.prune import PruneResult
-from passes.registry import make_pass
+from passes.specs import make_pass
 from tests.cases import ops
 from tests.support.builder import GraphBuilder, decode_graph
 

@@ -37,7 +37,7 @@ class DedupResult(PassResult):
         return result
 
 
-@register_pass("dedup-prefix-cache")
+@register_pass("dedup-prefix-cache", after=["prune-prefix-cache"])
 @dataclass(frozen=True)
 class DedupPrefixCache(PassBase):
     """Gathers a block KV cache once where the same blocks of it are gathered again.

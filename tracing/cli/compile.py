@@ -12,7 +12,7 @@ from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, PrunePrefixCache
 from passes.pipeline import PassRun
-from passes.registry import make_pass
+from passes.specs import make_pass
 from tracing.backends import BACKENDS, TARGETS, TIME_LIMIT_S, get_backend, get_target
 from tracing.buckets import DecoderBuckets, compile_buckets
 from tracing.capture import FRONTENDS, spinner

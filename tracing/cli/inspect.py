@@ -9,7 +9,7 @@ import typer
 
 import tracing.decoder.contract  # noqa: F401  (registers the reference decoder's operator and its contract)
 from passes import DeadkvError, PrunePrefixCache, PruneVerificationError, available_passes, verify_prune
-from passes.registry import options_of
+from passes.specs import options_of
 from tracing.cli.reports import print_sites, print_summary
 from tracing.cli.terminal import print_json, stdout
 from tracing.graph import GraphDoc, diff, graph_module, load, paired_modules, render_dot, render_html, render_text
