@@ -142,8 +142,15 @@ def _overloads(packet: OpOverloadPacket) -> tuple[OpOverload, ...]:
 
 
 def _bind(node: Node, overload: OpOverload) -> Call | None:
+    """Binds to one overload. `torch.full(%size, 2.0)` gives its sizes as one node, not as separate numbers."""
+    if node.target is overload:
+        return _bind_args(node, overload, node.args)
+    collected = _collect_variadic(node.args, signature(overload).int_list_at)
+    return _bind_args(node, overload, collected) or _bind_args(node, overload, node.args)
+
+
+def _bind_args(node: Node, overload: OpOverload, args: tuple[Any, ...]) -> Call | None:
     known = signature(overload)
-    args = _collect_variadic(node.args, known.int_list_at)
     given = dict(zip(known.positional, args, strict=False))
     keywords = _renamed(node.kwargs, known.parameters)
     if len(args) > len(known.positional) or given.keys() & keywords.keys() or keywords.keys() - known.parameters.keys():

@@ -12,6 +12,16 @@ from torch.fx import Node
 
 from passes.verify.nodes import operator_name, traced
 
+_ATTRIBUTES = frozenset({"shape", "dtype", "device", "layout", "ndim", "itemsize", "is_cuda"})
+
+
+def _attribute(tensor: Tensor, name: str, default: Any = None) -> Any:
+    """An attribute that depends on no element: `data` and its kin are tensors themselves."""
+    if name not in _ATTRIBUTES:
+        return None
+    return tuple(tensor.shape) if name == "shape" else getattr(tensor, name)
+
+
 _READS: Mapping[str, Callable[..., Any]] = {
     "size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
     "sym_size": lambda t, dim=None: tuple(t.shape) if dim is None else t.shape[dim],
@@ -24,7 +34,7 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "ndimension": lambda t: t.dim(),
     "element_size": lambda t: t.element_size(),
     "is_floating_point": lambda t: t.is_floating_point(),
-    "getattr": lambda t, name: tuple(t.shape) if name == "shape" else getattr(t, name),
+    "getattr": _attribute,
 }
 
 
@@ -33,13 +43,19 @@ def traced_size(node: Node) -> Any:
     if node.target is operator.getitem:
         whole, index = node.args
         sizes = traced_size(whole) if isinstance(whole, Node) else None
-        return sizes[index] if isinstance(sizes, tuple) and isinstance(index, int) else None
+        return sizes[index] if isinstance(sizes, tuple) and _is_index(index, len(sizes)) else None
     read = _READS.get(operator_name(node))
     source = node.args[0] if node.args else node.kwargs.get("self", node.kwargs.get("input"))
     tensor = traced(source) if isinstance(source, Node) else None
+    options = {name: value for name, value in node.kwargs.items() if name not in ("self", "input")}
     if read is None or not isinstance(tensor, Tensor):
         return None
-    return read(tensor, *node.args[1:], **{k: v for k, v in node.kwargs.items() if k not in ("self", "input")})
+    dims = [given for given in (*node.args[1:], *options.values()) if given is not None and not isinstance(given, str)]
+    return read(tensor, *node.args[1:], **options) if all(_is_index(dim, tensor.dim()) for dim in dims) else None
+
+
+def _is_index(index: Any, length: int) -> bool:
+    return isinstance(index, int) and -length <= index < length
 
 
 def asserts_what_was_traced(node: Node) -> bool:
@@ -76,7 +92,8 @@ def _evaluate(given: Any) -> Any:
     if not isinstance(given, Node):
         return given
     if given.op == "placeholder":
-        return traced(given)
+        found = traced(given)
+        return found if isinstance(found, torch.SymInt) else None
     if given.target in (operator.add, operator.mul, operator.floordiv):
         left, right = (_evaluate(argument) for argument in given.args)
         return None if left is None or right is None else given.target(left, right)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from tests.fuzz.draft import Draft
+from tests.fuzz.draft import Draft, UnfitError
 
 aten = torch.ops.aten
 View = Callable[[Draft, Node, int, int], Node]
@@ -40,6 +40,16 @@ def _expand(draft: Draft, source: Node, rank: int, dim: int) -> Node:
     return draft.spell([aten.expand.default, "expand"], outer, [2, *source.meta["val"].shape])
 
 
+def _flat(draft: Draft, source: Node, rank: int, dim: int) -> Node:
+    """A view with one dimension. FakeTensor yields one also where torch refuses it; the meta device does not."""
+    value = source.meta["val"]
+    try:
+        torch.empty_strided(value.shape, value.stride(), device="meta").view(-1)
+    except RuntimeError as error:
+        raise UnfitError from error
+    return draft.spell([aten.view.default, "view", aten._unsafe_view.default], source, [-1])
+
+
 def _attribute(draft: Draft, source: Node, rank: int, dim: int) -> Node:
     return draft.call(getattr, source, draft.choose.one_of(["data", "real", "mT"]))
 
@@ -53,7 +63,7 @@ _VIEWS: tuple[View, ...] = (
     lambda d, s, rank, dim: d.spell([aten.unsqueeze.default, torch.unsqueeze, "unsqueeze"], s, dim),
     lambda d, s, rank, dim: d.spell([aten.squeeze.default, torch.squeeze, "squeeze"], s),
     lambda d, s, rank, dim: d.spell([aten.reshape.default, torch.reshape, "reshape"], s, [-1]),
-    lambda d, s, rank, dim: d.spell([aten.view.default, "view", aten._unsafe_view.default], s, [-1]),
+    _flat,
     lambda d, s, rank, dim: d.spell([aten.flatten.using_ints, torch.flatten, "flatten"], s, 0, dim),
     lambda d, s, rank, dim: d.spell([aten.contiguous.default, "contiguous"], s),
     lambda d, s, rank, dim: d.spell([aten.detach.default, torch.detach, "detach", aten.alias.default], s),

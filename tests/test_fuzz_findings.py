@@ -1,0 +1,73 @@
+"""What the random graphs of tests/fuzz found, each as a small graph: cases of the pass, of the verifier, of neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.fx import GraphModule
+
+from passes import PruneVerificationError, verify_prune
+from tests.support.builder import GraphBuilder
+from tests.test_regions import X, Decode, pruned
+
+aten = torch.ops.aten
+
+
+def test_a_changed_copy_of_a_graph_holds_the_very_same_parameters() -> None:
+    """Seed 556: the copy beside a shared graph has the parameter once more, under a path of its own."""
+    build = Decode()
+    inner = build.nested()
+    x, prior = inner.input("x", *X), inner.input("prior", *X)
+    scale = inner.parameter("scale", *X)
+    build.body("layer", inner.returning((inner.call(aten.add.Tensor, x, scale), inner.call(aten.neg.default, prior))))
+    first, second = (build.invoke(build.graph_of("layer"), "layer", build.x, given) for given in (build.prior, build.x))
+    module = build.returning((build.item(first, 0), build.item(second, 0), build.item(second, 1)))
+    after, _ = pruned(module)
+    assert after.get_parameter("layer_pruned.scale") is module.get_parameter("layer.scale")
+    assert list(dict(after.named_parameters())) == list(dict(module.named_parameters()))
+
+
+@pytest.mark.parametrize(("function", "is_left"), [(torch.full, False), (lambda sizes, value: None, True)])
+def test_sizes_given_as_one_node_before_other_arguments_are_understood(function: Any, is_left: bool) -> None:
+    """Seed 12517: `torch.full(%size, 2.0)`, its sizes taken for the first of several numbers, counted as unknown."""
+    build = Decode()
+    size = build.graph.call_function(getattr, (build.prior, "shape"), name="size")
+    size.meta["val"] = build.prior.meta["val"].shape
+    build.graph.call_function(function, (size, 2.0), name="made")
+    after, report = pruned(build.returning((build.x,)))
+    assert report.summary["gathers_after"] == 0
+    assert any(found.name == "made" for found in after.graph.nodes) == is_left
+
+
+@pytest.mark.parametrize("attribute", ["data", "real", "mT", "shape"])
+def test_a_tensor_is_no_size_that_another_could_be_put_for(attribute: str) -> None:
+    """Seed 295: `x.data` was compared like a number with what had taken its place: torch raised instead of a refusal."""
+
+    def graph(kept: bool) -> GraphModule:
+        build = GraphBuilder()
+        x, y = build.input("x", 2, 2), build.input("y", 2, 2)
+        taken = build.graph.call_function(getattr, (x, attribute), name="taken")
+        taken.meta["val"] = getattr(x.meta["val"], attribute)
+        if not kept:
+            build.graph.erase_node(taken)
+        return build.module(taken if kept else y)
+
+    with pytest.raises(PruneVerificationError, match="became y"):
+        verify_prune(graph(True), graph(False))
+
+
+def test_an_input_that_happened_to_hold_a_number_is_not_that_number() -> None:
+    """A size of 2 may become the constant 2, not an input that was 2 when the graph was traced."""
+
+    def graph(*, folded: bool, constant: bool = False) -> GraphModule:
+        build = GraphBuilder()
+        x, n = build.input("x", 2, 2), build.graph.placeholder("n")
+        n.meta["val"] = 2
+        size = None if folded else build.call(aten.sym_size.int, x, 0)
+        return build.module(build.call(aten.mul.Tensor, x, size or (2 if constant else n)))
+
+    verify_prune(graph(folded=False), graph(folded=True, constant=True))
+    with pytest.raises(PruneVerificationError, match="argument 1 became n"):
+        verify_prune(graph(folded=False), graph(folded=True))
