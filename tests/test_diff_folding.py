@@ -51,7 +51,7 @@ def test_a_layer_that_differs_is_shown_by_itself() -> None:
     permutes = before.graph.find_nodes(op="call_function", target=aten.permute.default)
     permutes[2].update_arg(1, [1, 0, 2])
     found = diff(document(before), document(after))
-    rows = chain_rows(found, found.before, found.differences.removed)
+    rows = chain_rows(found, found.before, found.removed_folds)
     assert [(row.count, row.where) for row in rows] == [(5, "layers.{0-1, 3-5}.k_cache"), (1, "layers.2.k_cache")]
     assert [(row.layers, row.nodes) for row in layer_rows(found)] == [("0-5", 5)]
 
@@ -67,7 +67,7 @@ def test_keys_and_values_fold_apart_unless_only_numbers_tell_them_apart() -> Non
 
     for names, expected in ((("k", "v"), [2, 2]), (("past.0", "past.1"), [4])):
         found = diff(document(graph(names, True)), document(graph(names, False)))
-        rows = chain_rows(found, found.before, found.differences.removed)
+        rows = chain_rows(found, found.before, found.removed_folds)
         assert [row.count for row in rows] == expected
 
 
@@ -83,7 +83,7 @@ def test_index_arithmetic_shared_by_sites_is_a_chain_of_its_own() -> None:
         return b.finish(cache)
 
     found = diff(document(graph(True)), document(graph(False)))
-    rows = chain_rows(found, found.before, found.differences.removed)
+    rows = chain_rows(found, found.before, found.removed_folds)
     assert [(row.count, row.line) for row in rows] == [(1, "view -> add"), (2, "index_select -> view")]
     assert rows[0].users == ("index_select_default", "index_select_default_1")
     assert rows[1].reads == ("layers_0_k", "add_tensor")
@@ -166,7 +166,7 @@ def test_removed_nodes_are_those_of_the_report_with_its_reason(pruned: Any) -> N
     before, after, report = pruned
     found = diff(document(before), document(after), report)
     assert set(found.differences.removed) == set(report["removed"])
-    (row,) = chain_rows(found, found.before, found.differences.removed)
+    (row,) = chain_rows(found, found.before, found.removed_folds)
     assert row.reasons == (report["sites"][0]["reason"],)
     (change,) = change_rows(found, found.differences.rewired)
     assert (change.count, change.rule) == (3, report["rewritten"][0]["rule"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from tests.support.graphs import decoder
 from tracing.graph import GraphDiff, diff, document, render_dot, render_html, render_text
 from tracing.graph.document import Const, GraphDoc, Node, Parameter, Ref, Source, TensorType
+from tracing.graph.escape import one_line
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -54,7 +59,7 @@ def hostile_diff(name: str) -> GraphDiff:
 
 
 class Page(HTMLParser):
-    """Collects tags and attributes, and fails on a tag that is not closed in order."""
+    """Collects tags, attributes and scripts, and fails on a tag that is not closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -62,6 +67,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str | None]] = []
         self.open: list[str] = []
         self.words = ""
+        self.raw: list[str] = []  # the content of style sheets and scripts
         self.feed(page)
         self.close()
         assert self.open == []
@@ -69,41 +75,61 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
-        if tag != "meta":
+        if tag not in ("meta", "input"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words += data
+        if self.open and self.open[-1] in ("style", "script"):
+            self.raw.append(data)
+        else:
+            self.words += data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the scripts show."""
+        return json.loads(next(raw for raw in self.raw if raw.startswith("{")))
 
 
 def pages(found: GraphDiff) -> Page:
     return Page(render_html(found, found.before, found.after))
 
 
-TAGS = {
-    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "div", "span", "p", "table", "tr", "th", "td",
-    "strong", "code", "dl", "dt", "dd", "details", "summary", "pre", "b",
-}  # fmt: skip
+SHOWN = ("data-links", "aria-label", "href")  # attributes that hold data
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text_in_html(name: str) -> None:
-    page = pages(hostile_diff(name))
-    assert set(page.tags) <= TAGS
-    assert page.tags.count("style") == 1
-    assert {key for key, _ in page.attributes} <= {"lang", "charset", "name", "content", "class"}
-    assert {v for k, v in page.attributes if k == "class"} <= CLASSES
+    plain, page = pages(hostile_diff("plain")), pages(hostile_diff(name))
+    assert page.tags == plain.tags
+    assert [key for key, _ in page.attributes] == [key for key, _ in plain.attributes]
+    assert [v for k, v in page.attributes if k not in SHOWN] == [v for k, v in plain.attributes if k not in SHOWN]
+    assert all(re.fullmatch(r"#\d+:\d+", value or "") for key, value in page.attributes if key == "href")
     assert "\x1b" not in page.words and "\x00" not in page.words
 
 
-CLASSES = {
-    "headline", "badge same", "badge differs", "scroll", "number", "mono", "wide", "mono wide", "card del", "card add",
-    "card mod", "meta", "meta mono", "line mono tone-del", "line mono tone-add", "line mono tone-mod", "tone-del",
-    "tone-add", "number tone-del", "number tone-add", "del", "add", "mod",
-}  # fmt: skip
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_strings_in_the_data_of_the_page(name: str) -> None:
+    found = hostile_diff(name)
+    page = pages(found)
+    raw = next(raw for raw in page.raw if raw.startswith("{"))
+    assert not set("<>&'") & set(raw) and raw.isascii()
+    assert page.data["panes"][0]["rows"][2]["b"][0] == one_line(f"{name}op")
+    assert all(text.isprintable() for text in strings(page.data))
+
+
+def strings(found: Any) -> Iterator[str]:
+    if isinstance(found, str):
+        yield found
+    elif isinstance(found, (list, dict)):
+        for item in found if isinstance(found, list) else (*found.keys(), *found.values()):
+            yield from strings(item)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -130,21 +156,55 @@ def test_hostile_names_stay_quoted_in_dot(name: str) -> None:
 def test_the_page_loads_nothing_and_suits_light_and_dark() -> None:
     found = diff(document(decoder(3, prior="operand")), document(decoder(3, prior="none")))
     content = render_html(found, found.before, found.after)
-    assert re.search(r"(?i)https?://|\bsrc=|\bhref=|url\(|@import|<script|<link|<iframe", content) is None
-    assert "prefers-color-scheme: dark" in content
+    assert re.search(r"(?i)https?://|\bsrc=|url\(|@import|<link|<iframe|innerHTML|\beval\b", content) is None
+    assert set(re.findall(r'href="(.)', content)) == {"#"}
+    assert "light-dark(" in content and "color-scheme: light dark" in content
     assert 'name="viewport"' in content
 
 
-def test_the_page_shows_both_texts_with_changed_lines_marked() -> None:
+def test_the_page_admits_its_own_style_and_script_only() -> None:
+    page = pages(hostile_diff("plain"))
+    policy = next(value or "" for key, value in page.attributes if key == "content" and "default-src" in (value or ""))
+    style, data, script = page.raw
+    assert policy.startswith("default-src 'none'; base-uri 'none'; form-action 'none'; ")
+    assert policy.endswith(f"style-src '{digest(style)}'; script-src '{digest(script)}'")
+    assert json.loads(data)
+
+
+def digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def test_rows_are_aligned_and_say_what_changed() -> None:
     found = diff(document(decoder(2, prior="operand")), document(decoder(3, prior="none")))
-    content = render_html(found, found.before, found.after)
-    before, after = content.split("<summary>")[1:]
-    assert before.count('<b class="del">') == len(found.differences.removed) == 10
-    assert before.count('<b class="mod">') == len(found.differences.rewired) == 2
-    assert after.count('<b class="add">') == len(found.differences.added) == 6
-    assert "%9: f32[9, 2, 8] = parameter layers.0.k_cache" in before
-    assert "%9: f32[9, 2, 8] = parameter layers.0.k_cache" in after
-    assert "%+3: f32[2, 8] = deadkv_graph_test.attention_block_tkg.default(%+1, None, %+2, %1)" in after
+    data = pages(found).data
+    rows = data["panes"][0]["rows"]
+    status = [data["statuses"][row["s"]] for row in rows]
+    assert status.count("removed") == len(found.differences.removed) == 10
+    assert status.count("rewired") == len(found.differences.rewired) == 2
+    assert status.count("added") == len(found.differences.added) == 6
+    assert all(
+        ("b" in row, "a" in row) == (name != "added", name != "removed") for row, name in zip(rows, status, strict=True)
+    )
+    assert [row["b"][0] for row in rows if "b" in row] == [node.name for node in found.before.nodes]
+    attention = rows[status.index("rewired")]
+    assert attention["c"] == [["K_prior", "permute_default", "None"]]
+    assert attention["b"][3] == "%8, %7, %9, %1" and attention["a"][3] == "%8, None, %9, %1"
+    assert [rows[operand]["b"][0] for operand in attention["a"][4]] == [
+        "mm_default",
+        "layers_0_k_cache_1",
+        "block_table",
+    ]
+    assert [row["l"] for row in rows if status[rows.index(row)] == "added"] == [2] * 6
+
+
+def test_rows_repeat_what_an_earlier_row_shows() -> None:
+    found = diff(document(decoder(3, prior="operand")), document(decoder(3, prior="none")))
+    rows = pages(found).data["panes"][0]["rows"]
+    changed = [row for row in rows if row["s"]]
+    assert len(changed) == 18
+    assert [row.get("l") for row in changed if "e" not in row] == [0, None, 0, 0, 0, 0]
+    assert not any("e" in row for row in rows if not row["s"])
 
 
 def test_the_page_of_equal_graphs_says_so() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tracing.graph.anchors import Anchors, anchors
+from tracing.graph.chains import Fold, fold
 from tracing.graph.changes import Differences
 from tracing.graph.classify import Classifier
 from tracing.graph.diff_json import diff_dict
@@ -35,7 +37,7 @@ class GraphDiff:
         before, after: the documents compared.
         matches: (before name, after name) of the nodes that both have, in the before graph's order.
         differences: the nodes removed, added, rewired, changed and reordered, and the interface changes.
-        subgraphs: differing nested graphs.
+        nested: nested graphs that take each other's place, whether they differ or not.
         reasons: what the pass's report says, if one was given.
     """
 
@@ -43,8 +45,23 @@ class GraphDiff:
     after: GraphDoc
     matches: tuple[tuple[str, str], ...]
     differences: Differences
-    subgraphs: tuple[SubgraphDiff, ...] = ()
+    nested: tuple[SubgraphDiff, ...] = ()
     reasons: Reasons = field(default_factory=Reasons)
+
+    @property
+    def subgraphs(self) -> tuple[SubgraphDiff, ...]:
+        """The nested graphs that differ."""
+        return tuple(nested for nested in self.nested if not nested.diff.same)
+
+    @cached_property
+    def removed_folds(self) -> tuple[Fold, ...]:
+        """The removed nodes as folded chains."""
+        return fold(self.before, self.differences.removed)
+
+    @cached_property
+    def added_folds(self) -> tuple[Fold, ...]:
+        """The added nodes as folded chains."""
+        return fold(self.after, self.differences.added)
 
     @property
     def same(self) -> bool:
@@ -81,7 +98,7 @@ def _diff(before: GraphDoc, after: GraphDoc, report: Mapping[str, Any] | None, *
         after=after,
         matches=_matches(matching),
         differences=Differences(found.removed, found.added, found.rewired, found.changed, found.reordered, interface),
-        subgraphs=() if matching.equal else tuple(_subgraphs(matching)),
+        nested=tuple(_nested(matching)),
         reasons=_fitting(reasons(report), before),
     )
 
@@ -111,7 +128,7 @@ def _matches(matching: Matching) -> tuple[tuple[str, str], ...]:
     return tuple((before[i].name, after[j].name) for i, j in enumerate(matching.pairs.forward) if j >= 0)
 
 
-def _subgraphs(matching: Matching) -> list[SubgraphDiff]:
+def _nested(matching: Matching) -> list[SubgraphDiff]:
     """Differences between nested graphs that matched nodes name, each pair of graphs once."""
     before, after = matching.before.doc, matching.after.doc
     graphs, others = dict(before.subgraphs), dict(after.subgraphs)
@@ -122,12 +139,11 @@ def _subgraphs(matching: Matching) -> list[SubgraphDiff]:
         if one.op in ("get_attr", "call_module")
     )
     named = called_by_name(before) | called_by_name(after)
-    compared = [
+    return [
         SubgraphDiff(path, other, _diff(graphs[path], others[other], None, bodies=path not in named))
         for path, other in paths
         if path in graphs and other in others
     ]
-    return [nested for nested in compared if not nested.diff.same]
 
 
 def count_nodes(doc: GraphDoc) -> int:

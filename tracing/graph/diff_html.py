@@ -1,57 +1,98 @@
-"""A diff as one self-contained HTML file: no scripts, nothing loaded, everything that is data escaped."""
+"""A diff as one self-contained HTML file: nothing is loaded, everything that is data is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tracing.graph.changes import ADDED
+from tracing.graph.alignment import STATUSES, Pane, panes
+from tracing.graph.bytes_chart import charts
 from tracing.graph.diff import GraphDiff, count_nodes
-from tracing.graph.diff_text import names_text
 from tracing.graph.document import GraphDoc
 from tracing.graph.escape import one_line
-from tracing.graph.layers import LayerRow, layer_rows
-from tracing.graph.sizes import bytes_text
-from tracing.graph.text import lines, number
-from tracing.graph.view import (
-    ChainRow,
-    ChangeRow,
-    chain_rows,
-    change_rows,
-    counted,
-    headline,
-    interface_rows,
-)
+from tracing.graph.kept import path_ends
+from tracing.graph.page_data import PageData
+from tracing.graph.page_sections import Section, kept, repeated_rows, repeated_sites, section, site_entries, tiles
+from tracing.graph.reasons import Reasons
+from tracing.graph.view import counted, headline, interface_rows
+
+_STYLES = ("page.css", "viewer.css")
+_SCRIPTS = (
+    "model.js",
+    "filter.js",
+    "row.js",
+    "list.js",
+    "details.js",
+    "viewer.js",
+    "page.js",
+)  # one module, so no globals
 
 
 @dataclass(frozen=True)
-class Section:
-    """What the template shows of one diff, of the outermost graph or a nested one."""
+class Asset:
+    """The text of a style sheet or script, and the hash by which the page's security policy admits it."""
 
-    title: str
-    diff: GraphDiff
-    removed: list[ChainRow]
-    added: list[ChainRow]
-    changes: list[tuple[str, str, list[ChangeRow]]]
-    layers: list[LayerRow]
+    text: str
+    hash: str
 
 
-def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc) -> str:
-    """The diff as an HTML page, ending in the canonical text of both graphs with changed lines marked.
+def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc, buckets: Sequence[tuple[int, Reasons]] = ()) -> str:
+    """The diff as an HTML page: a summary, and the graphs side by side with matched nodes in one row.
 
-    The after text is numbered like the before text, so that equal lines read the same.
+    `buckets` are the sizes in tokens and the reports of all buckets of the model, for a chart each. The page needs no
+    network and no server, its scripts show data as text only, and its bytes depend on nothing but the arguments.
     """
+    data = PageData(diff.reasons)
+    sections = list(_sections(diff, data))
+    rows = sections[0].before.rows
+    stayed = kept(diff.reasons.kept(), rows)
+    data.mark_repeats(0, repeated_sites(stayed, sections[0].before))
+    content = {
+        "statuses": STATUSES,
+        "sites": site_entries(diff.reasons.sites, rows),
+        "ops": data.ops.entries,
+        "types": data.types.entries,
+        "sources": data.sources.entries,
+        "panes": data.panes,
+    }
     return _template().render(
         diff=diff,
         headline=headline(diff),
+        tiles=tiles(diff),
         nodes=(count_nodes(before), count_nodes(after)),
-        sections=list(_sections(diff, "")),
-        before=_marked(before, number(before), _marks(diff)),
-        after=_marked(after, _renumbered(diff, before), dict.fromkeys(diff.differences.added, "add")),
+        sections=[part for part in sections if part.index == 0 or not part.diff.same],
+        kept=stayed,
+        charts=charts(diff.reasons, buckets),
+        data=content,
+        style=_asset(_STYLES),
+        script=_asset(_SCRIPTS),
     )
+
+
+def _sections(diff: GraphDiff, data: PageData) -> Iterator[Section]:
+    found = list(panes(diff))
+    opens = _opens(found)
+    for index, pane in enumerate(found):
+        before, after = data.add(pane, opens.get(pane.title, {}))
+        if pane.diff is not None:
+            made = section(index, pane.title.strip(), pane.diff, before, after)
+            data.mark_repeats(index, repeated_rows(made))
+            yield made
+
+
+def _opens(found: Sequence[Pane]) -> dict[str, dict[str, int]]:
+    """Per title of a pane, which pane shows the nested graph at a path."""
+    opens: dict[str, dict[str, int]] = {}
+    for index, pane in enumerate(found):
+        if index:
+            opens.setdefault(pane.parent, {}).setdefault(pane.path, index)
+    return opens
 
 
 @lru_cache(maxsize=1)
@@ -64,45 +105,14 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=lambda found: one_line(found) if type(found) is str else found,
     )
-    environment.filters.update(bytes=bytes_text, counted=counted, names=names_text, interface=interface_rows)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True}
+    environment.filters.update(counted=counted, interface=interface_rows, ends=path_ends)
     return environment.get_template("diff.html.j2")
 
 
-def _sections(diff: GraphDiff, title: str) -> Iterator[Section]:
-    found = diff.differences
-    yield Section(
-        title=title,
-        diff=diff,
-        removed=chain_rows(diff, diff.before, found.removed),
-        added=chain_rows(diff, diff.after, found.added),
-        changes=[
-            ("Rewired operands", "other nodes are read than before", change_rows(diff, found.rewired)),
-            ("Changed attributes", "other constants, dtype or shape", change_rows(diff, found.changed)),
-            (
-                "Reordered effects",
-                "the order in which memory is read and written changed",
-                change_rows(diff, found.reordered),
-            ),
-        ],
-        layers=layer_rows(diff),
-    )
-    for nested in diff.subgraphs:
-        yield from _sections(nested.diff, f"{title}{nested.before_path} ")
-
-
-def _marks(diff: GraphDiff) -> dict[str, str]:
-    found = diff.differences
-    changed = (*found.rewired, *found.changed, *found.reordered)
-    return {**{change.name: "mod" for change in changed}, **dict.fromkeys(found.removed, "del")}
-
-
-def _renumbered(diff: GraphDiff, before: GraphDoc) -> dict[str, str]:
-    """SSA numbers for the after graph: those of the before graph, and +0, +1, ... for added nodes."""
-    numbers = number(before)
-    added = {name: f"{ADDED}{index}" for index, name in enumerate(diff.differences.added)}
-    return {**added, **{after: numbers[one] for one, after in diff.matches}}
-
-
-def _marked(doc: GraphDoc, numbers: dict[str, str], marks: dict[str, str]) -> list[tuple[str, str]]:
-    """The lines of a graph's canonical text with the mark of each."""
-    return [(line.text, marks.get(line.node or "", "")) for line in lines(doc, numbers=numbers)]
+@lru_cache(maxsize=2)
+def _asset(names: tuple[str, ...]) -> Asset:
+    folder = files("tracing.graph") / "templates"
+    text = "\n" + "".join((folder / name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Asset(text, f"'sha256-{digest}'")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tracing.graph.chains import Chain, fold
+from tracing.graph.chains import Chain, Fold
 from tracing.graph.changes import NodeChange
-from tracing.graph.document import GraphDoc
 from tracing.graph.interface import side_text
 from tracing.graph.reasons import Reasons, Site
 
@@ -25,8 +24,8 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
         "same": diff.same,
         "nodes": [len(diff.before.nodes), len(diff.after.nodes)],
         "ops": [{"op": op, "before": before, "after": after} for op, before, after in diff.op_counts()],
-        "removed": _chains(diff.before, found.removed, diff.reasons),
-        "added": _chains(diff.after, found.added, Reasons()),
+        "removed": _chains(diff.removed_folds, diff.reasons),
+        "added": _chains(diff.added_folds, Reasons()),
         "rewired": [_node(change) for change in found.rewired],
         "changed": [_node(change) for change in found.changed],
         "reordered": [_node(change) for change in found.reordered],
@@ -39,7 +38,7 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
     }
 
 
-def _chains(doc: GraphDoc, names: Iterable[str], reasons: Reasons) -> list[dict[str, Any]]:
+def _chains(folds: Iterable[Fold], reasons: Reasons) -> list[dict[str, Any]]:
     sites = reasons.by_node()
 
     def entry(chain: Chain) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def _chains(doc: GraphDoc, names: Iterable[str], reasons: Reasons) -> list[dict[
             "reasons": [reason for reason in found if reason],
         }
 
-    return [{"count": len(f.chains), "chains": [entry(chain) for chain in f.chains]} for f in fold(doc, names)]
+    return [{"count": len(f.chains), "chains": [entry(chain) for chain in f.chains]} for f in folds]
 
 
 def _node(change: NodeChange) -> dict[str, Any]:

@@ -17,9 +17,10 @@ _MAX_NAMES = 6  # of a chain or change, before the rest is counted
 _MAX_SOURCES = 3
 
 
-def render_text(diff: GraphDiff, *, color: bool) -> str:
-    """The diff as text: headline first, equal layers once, chains on one line. `color` adds ANSI colours."""
-    return "".join(f"{_colored(one_line(line), color)}\n" for line in _lines(diff))
+def render_text(diff: GraphDiff, *, color: bool, source: bool = False) -> str:
+    """The diff as text: headline first, equal layers once, chains on one line. `color` adds ANSI colours, `source` the
+    lines of the model that nodes come from."""
+    return "".join(f"{_colored(one_line(line), color)}\n" for line in _lines(diff, source))
 
 
 def _colored(line: str, color: bool) -> str:
@@ -29,7 +30,7 @@ def _colored(line: str, color: bool) -> str:
     return style(line, fg=tone) if tone else style(line, bold=True)
 
 
-def _lines(diff: GraphDiff) -> Iterator[str]:
+def _lines(diff: GraphDiff, source: bool) -> Iterator[str]:
     if diff.same:
         yield f"the same graph: {headline(diff)}"
         return
@@ -37,15 +38,15 @@ def _lines(diff: GraphDiff) -> Iterator[str]:
     yield from (f"  {delta(op, before, after)}" for op, before, after in diff.op_counts())
     yield from _interface(diff)
     found = diff.differences
-    yield from _chains("removed", "-", len(found.removed), chain_rows(diff, diff.before, found.removed))
-    yield from _chains("added", "+", len(found.added), chain_rows(diff, diff.after, found.added))
+    yield from _chains("removed", "-", len(found.removed), chain_rows(diff, diff.before, diff.removed_folds), source)
+    yield from _chains("added", "+", len(found.added), chain_rows(diff, diff.after, diff.added_folds), source)
     yield from _changes("rewired operands", change_rows(diff, found.rewired))
     yield from _changes("changed attributes", change_rows(diff, found.changed))
     yield from _changes("reordered effects", change_rows(diff, found.reordered))
     yield from _kept(diff.reasons.kept())
     for nested in diff.subgraphs:
         yield f"nested graph {nested.before_path} (after: {nested.after_path})"
-        yield from (f"  {line}" for line in _lines(nested.diff))
+        yield from (f"  {line}" for line in _lines(nested.diff, source))
 
 
 def _interface(diff: GraphDiff) -> Iterator[str]:
@@ -63,7 +64,7 @@ def _times(count: int, where: str) -> str:
     return f"{count} x the same, shown once" + (f": {where}" if where else "")
 
 
-def _chains(title: str, mark: str, nodes: int, rows: Sequence[ChainRow]) -> Iterator[str]:
+def _chains(title: str, mark: str, nodes: int, rows: Sequence[ChainRow], source: bool) -> Iterator[str]:
     if rows:
         chains = counted(sum(row.count for row in rows), "chain")
         yield f"{title}: {counted(nodes, 'node')} in {chains}"
@@ -74,7 +75,7 @@ def _chains(title: str, mark: str, nodes: int, rows: Sequence[ChainRow]) -> Iter
         yield f"      nodes   {names_text(row.nodes)}"
         yield f"      reads   {names_text(row.reads)}"
         yield f"      read by {names_text(row.users)}"
-        yield from (f"      source  {source}" for source in row.sources[:_MAX_SOURCES])
+        yield from (f"      source  {line}" for line in row.sources[: _MAX_SOURCES * source])
         yield from (f"      reason  {reason}" for reason in row.reasons)
 
 

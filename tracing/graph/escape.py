@@ -8,6 +8,8 @@ from typing import Any
 
 def one_line(found: str) -> str:
     """`found` with everything that does not print (line breaks, control and bidirectional characters) escaped."""
+    if found.isprintable():
+        return found
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
-from tracing.graph.chains import Chain, fold, ranges
+from tracing.graph.chains import Chain, ranges
 from tracing.graph.changes import by_name
 from tracing.graph.diff import GraphDiff
 from tracing.graph.document import Node
@@ -34,7 +34,7 @@ def layer_rows(diff: GraphDiff) -> list[LayerRow]:
     layers: dict[int, list[tuple[Chain, str]]] = {}
     sites = diff.reasons.by_node()
     nodes = by_name(diff.before)
-    for folded in fold(diff.before, diff.differences.removed):
+    for folded in diff.removed_folds:
         for chain in folded.chains:
             layer = _layer(chain, sites, nodes)
             if layer is not None:

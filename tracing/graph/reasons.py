@@ -13,6 +13,7 @@ from tracing.graph.escape import quoted
 from tracing.graph.json_input import parse_json, read_bytes
 
 KEPT = ("kept", "live")
+_ARROW = " -> "
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Site:
         """`layer 3 K`, and the cache it reads."""
         place = "" if self.layer is None else f"layer {self.layer} "
         return f"{place}{self.role} ({self.cache})".strip()
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names in `pinned_by`."""
+        return tuple(self.pinned_by.split(_ARROW)) if self.pinned_by else ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def _path(found: Mapping[str, Any], place: str) -> str:
     if path is None or isinstance(path, str):
         return path or ""
     if isinstance(path, Sequence) and all(isinstance(name, str) for name in path):
-        return " -> ".join(path)
+        return _ARROW.join(path)
     raise DeadkvError(f"{place}.pinned_by: expected null, text or an array of node names")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tracing.graph.chains import Chain, Fold, digitless, fold, span
+from tracing.graph.chains import Chain, Fold, digitless, span
 from tracing.graph.changes import Change, InterfaceChange, NodeChange, by_name
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
@@ -93,11 +93,11 @@ def _interface_row(group: list[InterfaceChange]) -> str:
     return f"{part}: {before} -> {after}" if before else f"{part} {after} added"
 
 
-def chain_rows(diff: GraphDiff, doc: GraphDoc, names: Iterable[str]) -> list[ChainRow]:
-    """The nodes called `names` of `doc`, as folded chains."""
+def chain_rows(diff: GraphDiff, doc: GraphDoc, folds: Iterable[Fold]) -> list[ChainRow]:
+    """The folded chains `folds` of `doc`, one of the graphs of `diff`, a row each."""
     nodes = by_name(doc)
     sites = diff.reasons.by_node()
-    return [_chain_row(folded, nodes, sites) for folded in fold(doc, names)]
+    return [_chain_row(folded, nodes, sites) for folded in folds]
 
 
 def _chain_row(folded: Fold, nodes: dict[str, Node], sites: dict[str, Site]) -> ChainRow:
