@@ -10,7 +10,8 @@ from torch.fx import GraphModule
 
 from passes import PruneVerificationError, verify_prune
 from tests.support.builder import GraphBuilder
-from tests.test_regions import X, Decode, pruned
+from tests.support.regions import node
+from tests.test_regions import Decode, X, graph_at, pruned
 
 aten = torch.ops.aten
 
@@ -43,7 +44,7 @@ def test_sizes_given_as_one_node_before_other_arguments_are_understood(function:
 
 @pytest.mark.parametrize("attribute", ["data", "real", "mT", "shape"])
 def test_a_tensor_is_no_size_that_another_could_be_put_for(attribute: str) -> None:
-    """Seed 295: `x.data` was compared like a number with what had taken its place: torch raised instead of a refusal."""
+    """Seed 295: `x.data` was compared with its stand-in as a number, and torch raised an error."""
 
     def graph(kept: bool) -> GraphModule:
         build = GraphBuilder()
@@ -71,3 +72,35 @@ def test_an_input_that_happened_to_hold_a_number_is_not_that_number() -> None:
     verify_prune(graph(folded=False), graph(folded=True, constant=True))
     with pytest.raises(PruneVerificationError, match="argument 1 became n"):
         verify_prune(graph(folded=False), graph(folded=True))
+
+
+def bare(prior_is_read: bool = False) -> GraphModule:
+    """A graph that writes a pool and yields one bare value, of which its caller needs the shape."""
+    build = Decode()
+    inner = build.nested()
+    pool, prior = inner.input("pool", 10, 4, 2, 8), inner.input("prior", *X)
+    inner.call(aten.zero_.default, pool)
+    build.body("store", inner.returning(inner.call(aten.neg.default, prior)))
+    stored = build.call_module("store", build.pool, build.prior)
+    made = build.call(aten.mul.Tensor if prior_is_read else aten.ones_like.default, stored, *[0] * prior_is_read)
+    return build.returning((build.call(aten.add.Tensor, build.x, made),))
+
+
+def test_a_bare_result_may_go_if_only_its_shape_was_taken() -> None:
+    """Seed 1000814: the verifier refused `ones_like` of a result that the nested graph no longer yields."""
+    after, report = pruned(bare())
+    assert report.summary["gathers_after"] == 0
+    assert graph_at(after, "store").graph.output_node().args == (None,)
+    assert pruned(bare(prior_is_read=True))[1].summary["gathers_after"] == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "message"), [("store", "whole, whose results changed"), ("x", "argument 0 became x")]
+)
+def test_a_call_that_still_takes_a_result_that_is_gone_is_rejected(other: str, message: str) -> None:
+    before = bare()
+    after, _ = pruned(before)
+    made = node(after, "ones_like")
+    made.target, made.args, made.kwargs = aten.ones_like.default, (node(after, other),), {}
+    with pytest.raises(PruneVerificationError, match=message):
+        verify_prune(before, after)

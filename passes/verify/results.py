@@ -107,7 +107,10 @@ def _is_pruned_sequence(was: list[Any], now: list[Any], same: Same) -> bool:
 
 
 def check_takers(pair: Correspondence, call: Node, results: Results) -> set[Node]:
-    """Rejects a kept user of `call` that no longer takes what it took. Returns the users that were judged."""
+    """Rejects a kept user of `call` that no longer takes what it took. Returns the users that were judged.
+
+    Not judged is a user that no longer takes anything: that is an edit like any other.
+    """
     judged: set[Node] = set()
     pending = [(call, results)]
     while pending:
@@ -115,7 +118,7 @@ def check_takers(pair: Correspondence, call: Node, results: Results) -> set[Node
         if found.are_unchanged():
             continue
         for user in source.users:
-            if user in pair.kept:
+            if user in pair.kept and pair.kept[source] in pair.kept[user].all_input_nodes:
                 judged.add(user)
                 pending += _taken(pair, source, user, found)
     return judged

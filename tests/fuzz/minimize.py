@@ -1,7 +1,8 @@
-"""Leaves out steps of a graph as long as something still fails on what is left."""
+"""Leaves out steps of a graph as long as it still fails, and in the same place."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,13 +10,16 @@ from torch.fx import GraphModule
 
 from tests.fuzz.graphs import Recipe
 
+Failure = tuple[type[Exception], str, int | None]
+"""What was raised, in which file and at which line."""
+
 
 def minimal(recipe: Recipe, check: Callable[[GraphModule], object]) -> Recipe:
-    """The recipe without any step that `check` does not need to raise what it raises; halves first, then each."""
-    error = _error(recipe, check)
+    """The recipe without any step that `check` does not need to fail as it does; halves first, then each."""
+    failure = _failure(recipe, check)
     size = len(recipe.steps())
     while size:
-        found = _without_some(recipe, size, lambda tried: _error(tried, check) is error)
+        found = _without_some(recipe, size, lambda tried: _failure(tried, check) == failure)
         recipe, size = (found, size) if found is not None else (recipe, size // 2)
     return recipe
 
@@ -29,9 +33,10 @@ def _without_some(recipe: Recipe, size: int, fails: Callable[[Recipe], bool]) ->
     return None
 
 
-def _error(recipe: Recipe, check: Callable[[GraphModule], object]) -> type[BaseException] | None:
+def _failure(recipe: Recipe, check: Callable[[GraphModule], object]) -> Failure | None:
     try:
         check(recipe.build())
     except Exception as error:
-        return type(error)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return type(error), place.filename, place.lineno
     return None

@@ -19,7 +19,7 @@ def state_after(module: GraphModule, inputs: Sequence[Tensor], run: Callable[...
     """Runs `module`, or `run`, on copies of the inputs, which share memory as these do; parameters are put back."""
     given = copy.deepcopy(list(inputs))
     saved = [parameter.detach().clone() for parameter in module.parameters()]
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     try:
         with torch.no_grad():
             outputs = pytree.tree_leaves((run or module)(*given))

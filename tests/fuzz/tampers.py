@@ -82,7 +82,8 @@ def _is_write(node: Node) -> bool:
 
 def swap_operands(choose: Choices, module: GraphModule) -> None:
     node = choose.one_of([node for node in _calls(module) if len(set(node.all_input_nodes)) > 1])
-    one, other = choose.one_of(node.all_input_nodes), choose.one_of(node.all_input_nodes)
+    one = choose.one_of(node.all_input_nodes)
+    other = choose.one_of([operand for operand in node.all_input_nodes if operand is not one])
     swapped = {one: other, other: one}
     node.args = torch.fx.node.map_arg(node.args, lambda found: swapped.get(found, found))
     node.kwargs = torch.fx.node.map_arg(node.kwargs, lambda found: swapped.get(found, found))
@@ -137,9 +138,28 @@ def rename_an_input(choose: Choices, module: GraphModule) -> None:
 
 def replace_a_parameter(choose: Choices, module: GraphModule) -> None:
     """Another parameter with other elements under the old name."""
-    found = [(owner, name) for owner in module.modules() for name, _ in owner.named_parameters(recurse=False)]
-    owner, name = choose.one_of(found)
+    owner, name = _parameter(choose, module)
     owner._parameters[name] = nn.Parameter(torch.zeros(6, 2, 2, 3), requires_grad=False)
+
+
+def rename_a_parameter(choose: Choices, module: GraphModule) -> None:
+    """The same parameter under another name, by which every graph now reads it."""
+    owner, name = _parameter(choose, module)
+    reads = [(node, found) for found in _modules(module) for node in found.graph.find_nodes(op="get_attr")]
+    own = [node for node, found in reads if _owner_and_name(found, node) == (owner, name)]
+    owner._parameters["renamed"] = owner._parameters.pop(name)
+    for node in own:
+        node.target = ".".join([*str(node.target).split(".")[:-1], "renamed"])
+
+
+def _owner_and_name(module: GraphModule, read: Node) -> tuple[nn.Module, str]:
+    path, _, name = str(read.target).rpartition(".")
+    return module.get_submodule(path), name
+
+
+def _parameter(choose: Choices, module: GraphModule) -> tuple[nn.Module, str]:
+    found = [(owner, name) for owner in module.modules() for name, _ in owner.named_parameters(recurse=False)]
+    return choose.one_of(found)
 
 
 def change_an_operator(choose: Choices, module: GraphModule) -> None:
@@ -179,5 +199,8 @@ def insert_a_write(choose: Choices, module: GraphModule) -> None:
 
 TAMPERS: tuple[Tamper, ...] = (
     remove_a_node, drop_a_write, swap_operands, rewire_an_operand, change_a_constant, reorder_results, replace_a_result,
-    rename_an_input, replace_a_parameter, change_an_operator, change_a_body, move_a_node, insert_a_write,
+    rename_an_input, rename_a_parameter, replace_a_parameter, change_an_operator, change_a_body, move_a_node,
+    insert_a_write,
 )  # fmt: skip
+ALWAYS_REJECTED = frozenset({rename_an_input, rename_a_parameter, replace_a_parameter})
+"""Changes that a caller can tell although they may leave every bit."""

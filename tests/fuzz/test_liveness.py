@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from passes import PrunePrefixCache
 from tests.fuzz.checks import FIRST_SEED, GRAPHS, SEED_STEP, recipes
 from tests.fuzz.liveness import missed
 from tests.fuzz.sources import example_inputs, overlapping_inputs
 
+pytestmark = pytest.mark.fuzz
 SMALL = 40
 MOST_MISSED = 0.2
 """Share of the sites of which nothing can be seen and that a perfect analysis of graph and contracts would remove."""

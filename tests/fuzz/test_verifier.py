@@ -16,9 +16,10 @@ from tests.fuzz.checks import recipes, slices
 from tests.fuzz.draft import Choices, UnfitError
 from tests.fuzz.sources import example_inputs, overlapping_inputs
 from tests.fuzz.states import same_state, state_after
-from tests.fuzz.tampers import TAMPERS, Tamper
+from tests.fuzz.tampers import ALWAYS_REJECTED, TAMPERS, Tamper
 from tests.support.regions import sharing_copy
 
+pytestmark = pytest.mark.fuzz
 RUNS = [*map(example_inputs, range(8)), *map(overlapping_inputs, range(8, 12))]
 
 
@@ -50,6 +51,7 @@ def _verdict(before: GraphModule, tampered: GraphModule, tamper: Tamper, seed: i
         verify_prune(before, tampered)
     except PruneVerificationError:
         return "rejected"
+    assert tamper not in ALWAYS_REJECTED, f"{tamper.__name__} on seed {seed} was accepted"
     for module in tampered.modules():
         if isinstance(module, GraphModule):
             module.recompile()
