@@ -83,7 +83,8 @@ def _empty(call: Call, name: str, operand: Node, wanted: EmptyTensor) -> Any:
     if tensor is None:
         return NoStandIn(f"{call.op} does not read {name}, but its dtype was not traced")
     options = {"dtype": tensor.dtype, "device": tensor.device}
-    return NewCall("call_function", torch.ops.aten.empty.memory_format, (list(wanted.shape),), options)
+    made = tensor.new_empty(wanted.shape)
+    return NewCall("call_function", torch.ops.aten.empty.memory_format, (list(wanted.shape),), options, made)
 
 
 def _fills_slot(wanted: EmptyTensor | None, operand: Node) -> bool:

@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from passes.eager_inputs import eager_inputs_follow
 from passes.modules import copy_graph, module_like, put_modules
 from passes.ops.signature import signature
 from passes.plan import Plan
@@ -76,9 +77,11 @@ def _rewrite(graph: Graph, rewrite: Rewrite, rename: Rename) -> None:
         if isinstance(rewrite, Fold):
             _fold(node, _build(graph, rewrite.value, rename))
         elif isinstance(rewrite, Recall):
-            _recall(graph, node, rewrite.call, rename)
+            with eager_inputs_follow(node):
+                _recall(graph, node, rewrite.call, rename)
         elif isinstance(rewrite, SetOperand):
-            _set_operand(node, rewrite, _build(graph, rewrite.value, rename))
+            with eager_inputs_follow(node):
+                _set_operand(node, rewrite, _build(graph, rewrite.value, rename))
 
 
 def _build(graph: Graph, value: Any, rename: Rename) -> Any:

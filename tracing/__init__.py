@@ -1,8 +1,8 @@
 """Capture a model, run the passes on its graph, and hand the result to a compiler."""
 
-from tracing.backend_wrapper import with_passes
 from tracing.buckets import BucketModel, BucketsResult, compile_buckets
 from tracing.capture import capture
+from tracing.integrations.dynamo import with_passes
 from tracing.pipeline import CompileResult, compile_tkg
 
 __all__ = [

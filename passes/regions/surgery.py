@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
+from passes.eager_inputs import eager_inputs_follow
 from passes.plan import CallEdit
 from passes.regions.calls import RegionCall
 from passes.regions.structure import Path, leaves, renumbered, without
@@ -18,8 +19,8 @@ _RECORDED = ("val", "example_value")
 def edit_call(edit: CallEdit, rename: Rename) -> None:
     """Takes the dropped operands and results out of the call, renumbers what is taken out of its results."""
     node = rename(edit.call.node)
-    args, kwargs = _fixed_arguments(edit, node) if edit.call.fixed else _arguments(edit, node)
-    node.args, node.kwargs = args, kwargs
+    with eager_inputs_follow(node):
+        node.args, node.kwargs = _fixed_arguments(edit, node) if edit.call.fixed else _arguments(edit, node)
     if edit.call.fixed:
         return
     template = _template(edit.call)
