@@ -10,7 +10,8 @@ import typer
 from passes import DeadkvError
 from tracing.cli.check_contract import check_contract_command
 from tracing.cli.compile import compile_command
-from tracing.cli.inspect import diff_command, explain_command, passes_command, verify_command
+from tracing.cli.inspect import diff_command, passes_command, verify_command
+from tracing.cli.show import dump_command, explain_command
 from tracing.cli.signals import Stopped, stoppable
 from tracing.cli.terminal import error_line
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command("compile")(compile_command)
 app.command("diff")(diff_command)
 app.command("explain")(explain_command)
+app.command("dump")(dump_command)
 app.command("verify")(verify_command)
 app.command("passes")(passes_command)
 app.command("check-contract")(check_contract_command)

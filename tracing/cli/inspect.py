@@ -1,4 +1,4 @@
-"""The commands that read graphs from files: `diff`, `explain`, `verify`, and the list of passes."""
+"""The commands that compare graphs from files, `diff` and `verify`, and the list of passes."""
 
 from __future__ import annotations
 
@@ -8,59 +8,75 @@ from typing import Annotated, Any
 import typer
 
 import tracing.decoder.contract  # noqa: F401  (registers the reference decoder's operator and its contract)
-from passes import DeadkvError, PrunePrefixCache, PruneVerificationError, available_passes, verify_prune
+from passes import DeadkvError, PruneVerificationError, available_passes, verify_prune
 from passes.specs import options_of
-from tracing.cli.reports import print_sites, print_summary
-from tracing.cli.terminal import print_json, stdout
-from tracing.graph import GraphDoc, diff, graph_module, load, paired_modules, render_dot, render_html, render_text
-from tracing.graph.reasons import read_report
+from tracing.cli.bucket_reports import bucket_reports
+from tracing.cli.inputs import Graph, Json, load_graph, report_beside
+from tracing.cli.terminal import print_json, stderr, stdout
+from tracing.graph import (
+    diff,
+    paired_modules,
+    render_dot,
+    render_html,
+    render_model_explorer,
+    render_svg,
+    render_text,
+)
+from tracing.graph.relation import warning
 from tracing.output import write_whole
 
 DIFFERENT = 1
-Graph = Annotated[Path, typer.Argument(help="A graph file (*.graph.json) or an output folder of `deadkv compile`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+After = Annotated[
+    Path | None, typer.Argument(help="The same; not needed after an output folder.", show_default="its after graph")
+]
 
 
 def diff_command(
     before: Graph,
-    after: Graph,
+    after: After = None,
+    source: Annotated[bool, typer.Option("--source", help="Show the lines of the model that nodes come from.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
     dot: Annotated[Path | None, typer.Option(help="Also write the changed nodes for Graphviz.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Also let Graphviz draw them, of equal chains one.")] = None,
+    model_explorer: Annotated[
+        Path | None, typer.Option(help="Also write both graphs as JSON for Google's Model Explorer.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two graphs. Exit code 0 if they are the same, 1 if they differ, 2 on an error."""
-    old, new = _load(before, "before"), _load(after, "after")
-    changes = diff(old, new, report=_report_beside(after))
+    newer = after or _folder(before)
+    old, new = load_graph(before, "before"), load_graph(newer, "after")
+    changes = diff(old, new, report=report_beside(newer))
+    if (unrelated := warning(changes)) is not None:
+        stderr().print(f"deadkv: warning: {unrelated}")
     if html is not None:
-        write_whole(html, render_html(changes, old, new))
+        write_whole(html, render_html(changes, old, new, bucket_reports(newer)))
     if dot is not None:
         write_whole(dot, render_dot(changes))
+    if svg is not None:
+        write_whole(svg, render_svg(changes))
+    if model_explorer is not None:
+        write_whole(model_explorer, render_model_explorer(changes))
     if as_json:
         print_json(changes.to_dict())
     else:
         console = stdout()
-        console.out(render_text(changes, color=console.is_terminal and not console.no_color), end="", highlight=False)
+        color = console.is_terminal and not console.no_color
+        console.out(render_text(changes, color=color, source=source), end="", highlight=False)
     raise typer.Exit(0 if changes.same else DIFFERENT)
 
 
-def explain_command(
-    graph: Graph,
-    policy: Annotated[str, typer.Option(help="Which dead sites go: conservative, liveness.")] = "conservative",
-    as_json: Json = False,
-) -> None:
-    """Show every materialization site of a graph: dead or live, why, what pins it, and what it costs a step."""
-    report = PrunePrefixCache(policy=policy).explain(graph_module(_load(graph, "before")))
-    if as_json:
-        print_json(report.to_dict())
-        return
-    print_summary(report)
-    if report.sites:
-        print_sites(report)
+def _folder(given: Path) -> Path:
+    """An output folder holds both graphs; a file needs another one beside it."""
+    if not given.is_dir():
+        raise DeadkvError(f"{given} is one graph: name a second one, or an output folder of deadkv compile")
+    return given
 
 
-def verify_command(before: Graph, after: Graph, as_json: Json = False) -> None:
+def verify_command(before: Graph, after: After = None, as_json: Json = False) -> None:
     """Prove that a pruned graph computes and writes what the graph before did. Exit code 1 if it cannot be proven."""
-    old, new = paired_modules(_load(before, "before"), _load(after, "after"))
+    newer = after or _folder(before)
+    old, new = paired_modules(load_graph(before, "before"), load_graph(newer, "after"))
     try:
         verify_prune(old, new)
         flaw = None
@@ -89,19 +105,3 @@ def passes_command(as_json: Json = False) -> None:
 def _describe(name: str, cls: Any) -> dict[str, Any]:
     options = {key: field.default for key, field in options_of(cls).items()}
     return {"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], "options": options}
-
-
-def _load(path: Path, which: str) -> GraphDoc:
-    """A graph file, or the graph `which` of an output folder."""
-    return load(path / f"{which}.graph.json" if path.is_dir() else path)
-
-
-def _report_beside(path: Path) -> dict[str, Any] | None:
-    """The report.json of the folder that a graph is in, if it is one of ours."""
-    file = (path if path.is_dir() else path.parent) / "report.json"
-    if not file.is_file():
-        return None
-    try:
-        return read_report(file)
-    except DeadkvError as error:
-        raise DeadkvError(f"{file}: {error}") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from tracing.graph.escape import json_text, one_line
@@ -47,13 +49,28 @@ def print_json(value: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns; a status is coloured. The last column is not padded."""
-    lines = [list(header), *([one_line(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    """A table on a terminal, aligned columns elsewhere; a status is coloured."""
+    lines = [[one_line(cell) for cell in row] for row in rows]
     console = stdout()
+    if console.is_terminal:
+        console.print(_table(header, lines), soft_wrap=False)
+    else:
+        for line in _aligned([list(header), *lines]):
+            console.print(line)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in header:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[Text]:
+    """Every column as wide as its widest cell; the last one is not padded."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
-        text = Text()
-        for column, cell in enumerate(line):
-            padded = cell if column == len(line) - 1 else cell.ljust(widths[column] + 2)
-            text.append(padded, style=_STYLES.get(cell, ""))
-        console.print(text)
+        padded = [cell.ljust(width + 2) for cell, width in zip(line[:-1], widths, strict=False)]
+        yield Text("".join((*padded, line[-1])))

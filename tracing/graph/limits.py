@@ -6,6 +6,7 @@ The graph of a 126-layer decoder has about 10,000 nodes and takes 2.5 MB.
 from __future__ import annotations
 
 MAX_BYTES = 32 * 2**20  # of a file
+MAX_MEMBERS = 100_000  # of a .pt2 archive
 MAX_VALUES = 2_000_000  # JSON values of a file, keys included
 MAX_NODES = 50_000  # of a file, nested graphs included
 MAX_PATH_PARTS = 100_000  # of the paths of all parameters, objects and subgraphs

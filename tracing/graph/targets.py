@@ -199,6 +199,11 @@ def _higher_order(name: str) -> Any:
     return getattr(torch.ops.higher_order, name.removeprefix("hop."), None)
 
 
+def known_schema(name: str) -> str | None:
+    """The schema of an operator that this process has and torch itself does not define, by its canonical name."""
+    return None if _NAME.fullmatch(name) is None or name.startswith("hop.") else schema_of(_operator(name))
+
+
 def resolve(name: str, schema: str | None = None) -> Callable[..., Any]:
     """What `name` names in this process, found by lookup in torch.ops and an allow-list; else an OpaqueTarget.
 
