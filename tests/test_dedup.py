@@ -20,9 +20,9 @@ from passes import DedupPrefixCache, PassPipeline, PruneVerificationError, TkgCo
 from passes.dedup.report import Rewired
 from passes.modules import copy_graph, module_like
 from passes.specs import make_pass
-from tests import test_fuzz as fuzz
 from tests.cases import ops
 from tests.cases.sites import embedded, indexed, site
+from tests.support import random_graphs as fuzz
 from tests.support.builder import GraphBuilder
 from tests.support.prunes import assert_same_behaviour, assert_same_interface, gathers_left
 from tracing import capture, compile_tkg, with_passes

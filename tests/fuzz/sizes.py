@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from tests.fuzz.draft import Draft, is_number
+from tests.fuzz.draft import Draft, UnfitError, is_number
 from tests.fuzz.tensors import DTYPES
 
 aten = torch.ops.aten
@@ -39,6 +39,13 @@ def use_size(draft: Draft) -> None:
     draft.add(draft.choose.one_of(_USES)(draft, draft.pick(), draft.latest(draft.sizes)))
 
 
+def _filled(draft: Draft, value: Node, number: Node) -> Node:
+    """A copy filled with a number that its dtype holds."""
+    if value.meta["val"].dtype is torch.int8:
+        raise UnfitError
+    return draft.call("fill_", draft.call("clone", value), number)
+
+
 _USES: tuple[Callable[[Draft, Node, Node], Node], ...] = (
     lambda d, v, n: d.spell([aten.mul.Tensor, operator.mul, "mul"], v, n),
     lambda d, v, n: d.spell([aten.full.default, torch.full], [n], 1.5),
@@ -47,7 +54,7 @@ _USES: tuple[Callable[[Draft, Node, Node], Node], ...] = (
     lambda d, v, n: d.call(aten.slice.Tensor, v, 0, 0, n),
     lambda d, v, n: d.call("expand", d.call("unsqueeze", d.call("sum", v), 0), n),
     lambda d, v, n: d.call("view", d.call("expand", d.call("sum", v), n), n),
-    lambda d, v, n: d.call("fill_", d.call("clone", v), n),
+    _filled,
 )
 
 

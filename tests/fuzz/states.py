@@ -40,10 +40,10 @@ def same_state(one: State, other: State) -> bool:
 
 
 def same_bits(one: Any, other: Any) -> bool:
-    """Whether two values are equal bit for bit, signs of zero and NaNs included."""
+    """Whether two values are equal bit for bit, signs of zero and NaNs included, and laid out alike."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return type(one) is type(other) and repr(one) == repr(other)
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
+    if (one.shape, one.stride(), one.dtype) != (other.shape, other.stride(), other.dtype):
         return False
     return torch.equal(_bits(one), _bits(other))
 

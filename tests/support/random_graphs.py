@@ -1,4 +1,4 @@
-"""Random graphs around a pool and a block table: pruning never changes a bit of any output, input or pool.
+"""Small random graphs around a pool and a block table, drawn by hypothesis.
 
 A graph is a list of steps over the values made so far: gathers, views, arithmetic, in-place writes through any view,
 factories, sizes, an opaque kernel with a contract and one without, each in aten or in tensor-method spelling.
@@ -10,15 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-from passes import PrunePrefixCache
 from tests.cases import ops
-from tests.support.prunes import check_prune
 
 aten = torch.ops.aten
 POOL, TABLE, X = (6, 2, 2, 3), (2, 2), (4, 2, 2, 3)
@@ -140,25 +137,3 @@ def graphs() -> Any:
         return graph.module()
 
     return build()
-
-
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(graphs())
-def test_pruning_is_never_seen(module: GraphModule) -> None:
-    note(module.code)
-    generator = torch.Generator().manual_seed(1)
-    pool, table = torch.randn(POOL, generator=generator), torch.tensor([[0, 3], [3, 5]], dtype=torch.int32)
-    inputs = pool, table, torch.randn(X, generator=generator)
-    check_prune(module, inputs, policy="liveness")
-
-
-def test_the_generator_makes_graphs_that_are_pruned_and_graphs_that_are_not() -> None:
-    statuses: set[str] = set()
-
-    @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(graphs())
-    def collect(module: GraphModule) -> None:
-        statuses.update(site.status for site in PrunePrefixCache(policy="liveness")(module).report.sites)
-
-    collect()
-    assert statuses == {"pruned", "live"}
