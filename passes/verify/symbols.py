@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def traced_size(node: Node) -> Any:
     return read(tensor, *node.args[1:], **options) if all(_is_index(dim, tensor.dim()) for dim in dims) else None
 
 
-def _is_index(index: Any, length: int) -> bool:
+def _is_index(index: Any, length: int) -> TypeGuard[int]:
     return isinstance(index, int) and -length <= index < length
 
 

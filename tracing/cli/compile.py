@@ -11,14 +11,14 @@ import typer
 from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, PrunePrefixCache
-from passes.pipeline import PassRun
+from passes.pipeline import DISABLE, PassRun
 from passes.specs import make_pass
 from tracing.backends import BACKENDS, TARGETS, TIME_LIMIT_S, get_backend, get_target
 from tracing.buckets import DecoderBuckets, compile_buckets
 from tracing.capture import FRONTENDS, spinner
 from tracing.cli.buckets import bucket_progress, parse_buckets, print_buckets
 from tracing.cli.reports import print_summary
-from tracing.cli.terminal import print_json, stderr, stdout
+from tracing.cli.terminal import passes_logged, print_json, stderr, stdout
 from tracing.decoder import PRESETS, VARIANTS, Decoder
 from tracing.execution import RunCheck, check_run
 from tracing.output import check_output_folder
@@ -63,6 +63,13 @@ def compile_command(
     timeout: Annotated[
         float, typer.Option(help="Limit for the compiler's run, in seconds; 0 for none.")
     ] = TIME_LIMIT_S,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the HLO and command.txt; do not run the compiler.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="With one bucket: a line on stderr for each pass, with its time."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Capture a decoder's token-generation graph, prune it, verify it, and hand it to the compiler.
@@ -72,16 +79,18 @@ def compile_command(
     """
     folder = out or Path("deadkv-out") / f"{Path(model).name}-{Path(variant).name}-{Path(frontend).name}"
     passes = [PrunePrefixCache(policy=policy, shrink_inputs=shrink_inputs), *map(make_pass, then or ())]
-    _check_choices(frontend, backend, target, folder)
+    _check_choices(frontend, backend, target, folder, dry_run)
     buckets = parse_buckets(bucket)
     decoders = DecoderBuckets(model, variant, layers, batch, weights, seed if run else None)
     options: CompileOptions = {
         "passes": passes, "backend": backend, "target": target, "frontend": frontend, "out_dir": folder,
         "compiler_args": tuple(compiler_arg or ()), "timeout_s": timeout or None,
+        "dry_run": dry_run,
     }  # fmt: skip
     if len(buckets) > 1:
         _compile_many(decoders, buckets, jobs, run, options, as_json)
-    else:
+        return
+    with passes_logged(verbose):
         _compile_one(decoders.decoder(buckets[0]), run, seed, options, as_json)
 
 
@@ -95,6 +104,7 @@ class CompileOptions(TypedDict):
     out_dir: Path
     compiler_args: Sequence[str]
     timeout_s: float | None
+    dry_run: bool
 
 
 def _compile_one(decoder: Decoder, run: bool, seed: int, options: CompileOptions, as_json: bool) -> None:
@@ -122,12 +132,12 @@ def _compile_many(
         raise typer.Exit(SOME_FAILED)
 
 
-def _check_choices(frontend: str, backend: str, target: str, folder: Path) -> None:
+def _check_choices(frontend: str, backend: str, target: str, folder: Path, dry_run: bool) -> None:
     """Refuses a wrong choice before any work is done."""
     if frontend not in FRONTENDS:
         raise DeadkvError(f"unknown frontend {frontend!r}: choose one of {Names(FRONTENDS)}")
     get_target(target)
-    get_backend(backend)
+    get_backend(backend, dry_run=dry_run)
     check_output_folder(folder)
 
 
@@ -136,14 +146,15 @@ def _run(decoder: Decoder, result: CompileResult, target: str, seed: int) -> Run
 
 
 def _print(result: CompileResult, check: RunCheck | None, as_json: bool) -> None:
-    assert result.report is not None and result.backend is not None
+    assert result.backend is not None
     if as_json:
         print_json(_as_json(result, check))
         return
-    print_summary(result.report)
+    if result.report is not None:
+        print_summary(result.report)
     console = stdout()
     for further in _further(result):
-        console.print(f"{further.name}: {'done' if further.report is None else further.report.headline}")
+        console.print(f"{further.name}: {_outcome(further)}")
     if check is not None:
         console.print(check.line)
     done = result.backend
@@ -153,15 +164,21 @@ def _print(result: CompileResult, check: RunCheck | None, as_json: bool) -> None
 
 
 def _further(result: CompileResult) -> tuple[PassRun, ...]:
-    """What the passes after prune-prefix-cache did."""
-    return result.pipeline.runs[1:]
+    """What the passes did whose report is not the one that comes first."""
+    return tuple(run for run in result.pipeline.runs if run.report is None or run.report is not result.report)
+
+
+def _outcome(run: PassRun) -> str:
+    if run.disabled:
+        return f"disabled by {DISABLE}"
+    return "done" if run.report is None else run.report.headline
 
 
 def _as_json(result: CompileResult, check: RunCheck | None) -> dict[str, Any]:
-    assert result.report is not None and result.backend is not None
+    assert result.backend is not None
     return {
         "out": str(result.out_dir),
-        "report": result.report.to_dict(),
+        "report": None if result.report is None else result.report.to_dict(),
         "further": {run.name: None if run.report is None else run.report.to_dict() for run in _further(result)},
         "backend": result.backend.to_dict(),
         "run": None if check is None else check.to_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 import tracing.decoder.contract  # noqa: F401  (registers the reference decoder's operator and its contract)
 from passes import DeadkvError, PruneVerificationError, available_passes, verify_prune
+from passes.registry import constraints_of
 from passes.specs import options_of
 from tracing.cli.bucket_reports import bucket_reports
 from tracing.cli.inputs import Graph, Json, load_graph, report_beside
@@ -47,7 +49,8 @@ def diff_command(
     newer = after or _folder(before)
     old, new = load_graph(before, "before"), load_graph(newer, "after")
     changes = diff(old, new, report=report_beside(newer))
-    if (unrelated := warning(changes)) is not None:
+    unrelated = warning(changes)
+    if unrelated is not None:
         stderr().print(f"deadkv: warning: {unrelated}")
     if html is not None:
         write_whole(html, render_html(changes, old, new, bucket_reports(newer)))
@@ -58,7 +61,7 @@ def diff_command(
     if model_explorer is not None:
         write_whole(model_explorer, render_model_explorer(changes))
     if as_json:
-        print_json(changes.to_dict())
+        print_json({**changes.to_dict(), "warning": unrelated})
     else:
         console = stdout()
         color = console.is_terminal and not console.no_color
@@ -100,8 +103,12 @@ def passes_command(as_json: Json = False) -> None:
     for entry in found:
         options = ", ".join(f"{key}={value}" for key, value in entry["options"].items())
         stdout().print(f"{entry['name']}{{{options}}}\n    {entry['summary']}")
+        for relation, names in entry["constraints"].items():
+            stdout().print(f"    {relation}: {', '.join(names)}")
 
 
 def _describe(name: str, cls: Any) -> dict[str, Any]:
     options = {key: field.default for key, field in options_of(cls).items()}
-    return {"name": name, "summary": (cls.__doc__ or "").strip().splitlines()[0], "options": options}
+    constraints = {key: list(names) for key, names in asdict(constraints_of(name)).items() if names}
+    summary = (cls.__doc__ or "").strip().splitlines()[0]
+    return {"name": name, "summary": summary, "options": options, "constraints": constraints}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -41,6 +43,28 @@ def stderr() -> Console:
 def error_line(message: str) -> None:
     """One line on stderr."""
     stderr().print(f"deadkv: {' '.join(message.split())}")
+
+
+@contextmanager
+def passes_logged(wanted: bool) -> Iterator[None]:
+    """Shows the log line of each pass on stderr, if wanted."""
+    log, handler = logging.getLogger("deadkv"), _Stderr()
+    level = log.level
+    if wanted:
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is stderr when a line comes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stderr().print(f"deadkv: {record.getMessage()}")
 
 
 def print_json(value: Any) -> None:
