@@ -189,9 +189,10 @@ def test_kept_sites_show_what_pins_them() -> None:
     text = render_text(found, color=False)
     assert text.splitlines()[0] == "gathers 2 -> 2 · nodes 25 -> 36 (+11)"
     assert (
-        "kept sites: 2\n  layer 0 K (k), 2.05 kB a step: an output reads it\n      pinned by view -> output\n" in text
+        "kept sites: 2\n  = layer 0 K (k), live, 2.05 kB a step: an output reads it\n      pinned by view -> output\n"
+        in text
     )
-    assert "  layer 1 V (v): gate x\n" in text
+    assert "  = layer 1 V (v), kept: gate x\n" in text
     assert found.reasons.by_node() == {}
     assert [site["pinned_by"] for site in found.to_dict()["kept_sites"]] == ["view -> output", ""]
 

@@ -1,4 +1,4 @@
-"""A diff as JSON-able data; the keys are documented in docs/graph-format.md."""
+"""A diff as JSON-able data; the keys are documented in docs/diff.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tracing.graph.chains import Chain, Fold
-from tracing.graph.changes import NodeChange
+from tracing.graph.changes import NodeChange, by_name
+from tracing.graph.document import GraphDoc
 from tracing.graph.interface import side_text
 from tracing.graph.reasons import Reasons, Site
+from tracing.graph.text import type_text
 
 if TYPE_CHECKING:
     from tracing.graph.diff import GraphDiff
@@ -23,12 +25,13 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
         "schema": SCHEMA,
         "same": diff.same,
         "nodes": [len(diff.before.nodes), len(diff.after.nodes)],
+        "summary": dict(diff.reasons.summary),
         "ops": [{"op": op, "before": before, "after": after} for op, before, after in diff.op_counts()],
-        "removed": _chains(diff.removed_folds, diff.reasons),
-        "added": _chains(diff.added_folds, Reasons()),
-        "rewired": [_node(change) for change in found.rewired],
-        "changed": [_node(change) for change in found.changed],
-        "reordered": [_node(change) for change in found.reordered],
+        "removed": _chains(diff.before, diff.removed_folds, diff.reasons),
+        "added": _chains(diff.after, diff.added_folds, Reasons()),
+        "rewired": [_node(change, diff.reasons) for change in found.rewired],
+        "changed": [_node(change, diff.reasons) for change in found.changed],
+        "reordered": [_node(change, diff.reasons) for change in found.reordered],
         "interface": [{"part": c.part, "before": c.before, "after": c.after} for c in found.interface],
         "kept_sites": [_site(site) for site in diff.reasons.kept()],
         "subgraphs": [
@@ -38,8 +41,9 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
     }
 
 
-def _chains(folds: Iterable[Fold], reasons: Reasons) -> list[dict[str, Any]]:
+def _chains(doc: GraphDoc, folds: Iterable[Fold], reasons: Reasons) -> list[dict[str, Any]]:
     sites = reasons.by_node()
+    nodes = by_name(doc)
 
     def entry(chain: Chain) -> dict[str, Any]:
         found = dict.fromkeys(sites[name].reason for name in chain.nodes if name in sites)
@@ -48,16 +52,19 @@ def _chains(folds: Iterable[Fold], reasons: Reasons) -> list[dict[str, Any]]:
             "spine": list(chain.spine),
             "reads": list(chain.reads),
             "users": list(chain.users),
+            "type": type_text(nodes[chain.spine[-1]].type),
             "bytes": chain.bytes,
+            "sources": list(dict.fromkeys(str(nodes[name].source) for name in chain.nodes if nodes[name].source)),
             "reasons": [reason for reason in found if reason],
         }
 
     return [{"count": len(f.chains), "chains": [entry(chain) for chain in f.chains]} for f in folds]
 
 
-def _node(change: NodeChange) -> dict[str, Any]:
+def _node(change: NodeChange, reasons: Reasons) -> dict[str, Any]:
     return {
         "node": change.name,
+        "rule": reasons.rules.get(change.name),
         "after_node": change.after_name,
         "changes": [
             {"slot": part.slot, "before": side_text(part.before), "after": side_text(part.after)}

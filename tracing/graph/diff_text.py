@@ -8,8 +8,8 @@ from typer import style
 
 from tracing.graph.diff import GraphDiff
 from tracing.graph.escape import one_line
+from tracing.graph.kept import kept_rows, path_ends
 from tracing.graph.reasons import Site
-from tracing.graph.sizes import bytes_text
 from tracing.graph.view import ChainRow, ChangeRow, chain_rows, change_rows, counted, delta, headline, interface_rows
 
 _COLORS = {"-": "red", "+": "green", "~": "yellow", "!": "magenta"}
@@ -33,6 +33,7 @@ def _colored(line: str, color: bool) -> str:
 def _lines(diff: GraphDiff, source: bool) -> Iterator[str]:
     if diff.same:
         yield f"the same graph: {headline(diff)}"
+        yield from _kept(diff.reasons.kept())
         return
     yield headline(diff)
     yield from (f"  {delta(op, before, after)}" for op, before, after in diff.op_counts())
@@ -100,8 +101,12 @@ def _changes(title: str, rows: Sequence[ChangeRow]) -> Iterator[str]:
 def _kept(sites: Sequence[Site]) -> Iterator[str]:
     if sites:
         yield f"kept sites: {len(sites)}"
-    for site in sites:
-        cost = "" if site.bytes is None else f", {bytes_text(site.bytes)} a step"
-        yield f"  {site.title}{cost}: {site.reason}"
-        if site.pinned_by:
-            yield f"      pinned by {site.pinned_by}"
+    for row in kept_rows(sites):
+        if len(row.sites) > 1:
+            yield f"  {_times(len(row.sites), row.caches)}"
+        cost = f", {row.size} a step" if row.size else ""
+        yield f"  = {row.sites[0].title}, {row.status}{cost}: {row.reason}"
+        if row.path:
+            head, left_out, tail = path_ends(row.path)
+            middle = (f"... {left_out} more ...",) if left_out else ()
+            yield f"      pinned by {' -> '.join((*head, *middle, *tail))}"

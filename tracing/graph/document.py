@@ -65,6 +65,10 @@ class Source:
     at: str
     code: str
 
+    def __str__(self) -> str:
+        """One text of both, `llama.py:12: t = x.T`."""
+        return f"{self.at}: {self.code}"
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
