@@ -3,6 +3,8 @@
 from tracing.graph.diff import GraphDiff, diff
 from tracing.graph.diff_dot import render_dot
 from tracing.graph.diff_html import render_html
+from tracing.graph.diff_model_explorer import render_model_explorer
+from tracing.graph.diff_svg import render_svg
 from tracing.graph.diff_text import render_text
 from tracing.graph.document import GraphDoc
 from tracing.graph.from_fx import document
@@ -22,6 +24,8 @@ __all__ = [
     "paired_modules",
     "render_dot",
     "render_html",
+    "render_model_explorer",
+    "render_svg",
     "render_text",
     "text",
 ]

@@ -43,6 +43,15 @@ def panes(diff: GraphDiff) -> Iterator[Pane]:
     yield from _panes(diff, "", "", "")
 
 
+def pane_numbers(found: Sequence[Pane]) -> dict[str, dict[str, int]]:
+    """Per title of a pane, which of the panes shows the nested graph at a path."""
+    numbers: dict[str, dict[str, int]] = {}
+    for index, pane in enumerate(found):
+        if index:
+            numbers.setdefault(pane.parent, {}).setdefault(pane.path, index)
+    return numbers
+
+
 def _panes(diff: GraphDiff, title: str, parent: str, path: str) -> Iterator[Pane]:
     rows = tuple(_rows(diff.before, diff.after, diff.matches, diff.differences))
     yield Pane(title, parent, path, rows, diff.before, diff.after, diff)

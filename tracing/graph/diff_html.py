@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tracing.graph.alignment import STATUSES, Pane, panes
+from tracing.graph.alignment import STATUSES, pane_numbers, panes
 from tracing.graph.bytes_chart import charts
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc
@@ -77,22 +77,13 @@ def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc, buckets: Seq
 
 def _sections(diff: GraphDiff, data: PageData) -> Iterator[Section]:
     found = list(panes(diff))
-    opens = _opens(found)
+    opens = pane_numbers(found)
     for index, pane in enumerate(found):
         before, after = data.add(pane, opens.get(pane.title, {}))
         if pane.diff is not None:
             made = section(index, pane.title.strip(), pane.diff, before, after)
             data.mark_repeats(index, repeated_rows(made))
             yield made
-
-
-def _opens(found: Sequence[Pane]) -> dict[str, dict[str, int]]:
-    """Per title of a pane, which pane shows the nested graph at a path."""
-    opens: dict[str, dict[str, int]] = {}
-    for index, pane in enumerate(found):
-        if index:
-            opens.setdefault(pane.parent, {}).setdefault(pane.path, index)
-    return opens
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,13 @@ def shortened(found: str, limit: int = 200) -> str:
     return one_line(found if len(found) <= limit else "..." + found[3 - limit :])
 
 
+def cut(found: str, limit: int = 1_000) -> str:
+    """`found` on one line; of a long one, the beginning and how much is left out."""
+    if len(found) <= limit:
+        return one_line(found)
+    return f"{one_line(found[:limit])} ... ({len(found) - limit} characters more)"
+
+
 def json_text(plain: Any, indent: int | None = None) -> str:
     """`plain` as JSON in printable ASCII: json.dumps leaves the delete character as it is."""
     return json.dumps(plain, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")

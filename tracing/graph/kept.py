@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from tracing.graph.chains import digitless, span
 from tracing.graph.reasons import Site
 from tracing.graph.sizes import bytes_text
 
+_NODE = re.compile(r"(%\w+?)(?:_\d+)?\b")
 _SHOWN = 3  # nodes of a pin path at each end
 
 
@@ -29,8 +31,13 @@ def kept_rows(sites: Sequence[Site]) -> list[KeptRow]:
     """The sites with status kept or live, by first appearance."""
     groups: dict[Hashable, list[Site]] = {}
     for site in sites:
-        groups.setdefault((site.status, digitless(site.reason), site.bytes), []).append(site)
+        groups.setdefault((site.status, _pattern(site.reason), site.bytes), []).append(site)
     return [_row(tuple(group)) for group in groups.values()]
+
+
+def _pattern(reason: str) -> str:
+    """`reason` without the numbers that tell layers apart: %mm, %mm_1 and %mm_2 are one node of three layers."""
+    return digitless(_NODE.sub(r"\1", reason))
 
 
 def _row(group: tuple[Site, ...]) -> KeptRow:

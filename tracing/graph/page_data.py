@@ -8,16 +8,15 @@ from typing import Any
 
 from tracing.graph.alignment import STATUSES, Pane, Row
 from tracing.graph.changes import ADDED
-from tracing.graph.document import GraphDoc, Node, Type, references
-from tracing.graph.escape import one_line
+from tracing.graph.document import GraphDoc, Node, Type, Value, references
+from tracing.graph.escape import cut, one_line
 from tracing.graph.interface import side_text
 from tracing.graph.node_layers import cache_layers, node_layers
+from tracing.graph.node_sites import node_sites
 from tracing.graph.reasons import Reasons
 from tracing.graph.sizes import nbytes
 from tracing.graph.text import printable, type_text, value_text
 from tracing.graph.view import short_op
-
-_MAX_TEXT = 1_000  # characters of one node's arguments or of one side of a change; the graph files have all of them
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,13 @@ class PageData:
     def add(self, pane: Pane, opens: Mapping[str, int]) -> tuple[Side, Side]:
         """Adds `pane`; `opens` says which pane shows the nested graph at a path. Returns where its nodes are."""
         before, after = self.sides(pane)
-        sites = self._sites(pane) if not self.panes else {}
+        sites = {} if pane.title or pane.diff is None else node_sites(pane.diff)
         rows = [self._row(row, before, after, sites, opens) for row in pane.rows]
         self.panes.append({"title": one_line(pane.title.strip()), "rows": rows})
         return before, after
 
     def mark_repeats(self, pane: int, rows: Iterable[int]) -> None:
-        """Marks rows that need not be shown for a reader to have seen every difference once."""
+        """Marks rows, in any order, that need not be shown for a reader to have seen every difference once."""
         for row in rows:
             self.panes[pane]["rows"][row]["e"] = 1
 
@@ -89,18 +88,6 @@ class PageData:
     def _layers(self, doc: GraphDoc | None) -> dict[str, int]:
         return {} if doc is None else node_layers(doc, self.caches)
 
-    def _sites(self, pane: Pane) -> dict[str, int]:
-        """The site of each node that belongs to one, and of what served only to compute it."""
-        sites = {name: index for index, site in enumerate(self.reasons.sites) for name in site.nodes}
-        if pane.diff is None:
-            return sites
-        for folded in pane.diff.removed_folds:
-            for chain in folded.chains:
-                found = next((sites[name] for name in chain.nodes if name in sites), None)
-                if found is not None:
-                    sites.update((name, found) for name in chain.nodes if name not in sites)
-        return sites
-
     def _row(
         self, row: Row, before: Side, after: Side, sites: Mapping[str, int], opens: Mapping[str, int]
     ) -> dict[str, Any]:
@@ -110,16 +97,14 @@ class PageData:
             found["b"] = self._node(row.before, before)
             site = sites.get(name)
             layer = before.layers.get(name) if site is None else self.reasons.sites[site].layer
-            found |= {"l": layer, "t": site, "r": _text(self.reasons.rules.get(name))}
+            found |= {"l": layer, "t": site, "r": cut(self.reasons.rules.get(name, "")) or None}
         if row.after is not None:
             node = self._node(row.after, after)
             found["a"] = 1 if node == found.get("b") else node
             if row.before is None:
                 found["l"] = after.layers.get(row.after.name)
         if row.changes:
-            found["c"] = [
-                [one_line(c.slot), _text(side_text(c.before)), _text(side_text(c.after))] for c in row.changes
-            ]
+            found["c"] = [[one_line(c.slot), _side(c.before), _side(c.after)] for c in row.changes]
         found["p"] = _opened(row.before or row.after, opens)
         return {key: value for key, value in found.items() if value is not None}
 
@@ -128,7 +113,7 @@ class PageData:
         found = [one_line(node.name), self._op(node), self._type(node.type), _arguments(node, side), operands]
         if node.source is not None:
             source = f"{node.source.at}: {node.source.code}"
-            found.append(self.sources.number(source, lambda: _text(source)))
+            found.append(self.sources.number(source, lambda: cut(source)))
         return found
 
     def _op(self, node: Node) -> int:
@@ -138,10 +123,15 @@ class PageData:
         )
 
     def _type(self, found: Type | None) -> int:
-        return self.types.number(found, lambda: [_text(type_text(found)), nbytes(found)])
+        return self.types.number(found, lambda: [cut(type_text(found)), nbytes(found)])
 
 
 _WORDS = {"placeholder": "input", "get_attr": "parameter"}
+
+
+def _side(found: Value | str | None) -> str | None:
+    text = side_text(found)
+    return None if text is None else cut(text)
 
 
 def _opened(node: Node | None, opens: Mapping[str, int]) -> int | None:
@@ -156,11 +146,4 @@ def _arguments(node: Node, side: Side) -> str:
     parts += [f"{key}={value_text(value, lambda name: f'%{side.numbers[name]}')}" for key, value in node.kwargs]
     if node.op in ("placeholder", "get_attr"):
         parts.insert(0, printable(node.target))
-    return str(_text(", ".join(parts)))
-
-
-def _text(found: str | None) -> str | None:
-    if found is None:
-        return None
-    shown = one_line(found[:_MAX_TEXT])
-    return shown if len(found) <= _MAX_TEXT else f"{shown} ... ({len(found) - _MAX_TEXT} characters more)"
+    return cut(", ".join(parts))

@@ -14,6 +14,7 @@ from tracing.graph.kept import KeptRow, kept_rows
 from tracing.graph.layers import LayerRow, layer_rows
 from tracing.graph.page_data import Side
 from tracing.graph.reasons import Site
+from tracing.graph.repeats import repeats
 from tracing.graph.sizes import bytes_text
 from tracing.graph.view import ChainRow, ChangeRow, chain_rows, change_rows
 
@@ -88,11 +89,8 @@ def _changes(index: int, diff: GraphDiff, part: str, side: Side) -> Iterator[tup
 
 def repeated_rows(found: Section) -> Iterator[int]:
     """The rows of all but the first of each list of equal things."""
-    for folds, side in ((found.diff.removed_folds, found.before), (found.diff.added_folds, found.after)):
-        for folded in folds:
-            yield from (side.rows[name] for chain in folded.chains[1:] for name in chain.nodes)
-    for _, _, rows in found.changes:
-        yield from (row for _, links in rows for _, row, _ in links[1:])
+    for names, side in zip(repeats(found.diff), (found.before, found.after), strict=True):
+        yield from (side.rows[name] for name in names)
 
 
 def repeated_sites(rows: Sequence[tuple[KeptRow, list[Link]]], side: Side) -> Iterator[int]:
