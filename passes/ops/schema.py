@@ -182,8 +182,11 @@ def _accepts(parameter: Parameter, value: Any) -> bool:
     """Whether an argument can take `value`. A node is taken to fit any scalar or tensor."""
     if parameter.element is not None:
         return value is None or _accepts(parameter.element, value)
+    if parameter.is_int_list:
+        sizes = value if isinstance(value, (list, tuple)) else [value]
+        return all(isinstance(size, (int, torch.SymInt, Node)) for size in sizes)
     if parameter.kind.startswith("List["):
-        return isinstance(value, (list, tuple, Node)) or (parameter.is_int_list and isinstance(value, int))
+        return isinstance(value, (list, tuple, Node))
     expected = _PYTHON_TYPES.get(parameter.kind, object)
     return isinstance(value, Node) or isinstance(value, expected)  # noqa: SIM101
 
