@@ -127,5 +127,6 @@ def take_results(draft: Draft, call: Node, body: Body, results: Any) -> None:
         with draft.lane(node in body.side):
             value = call
             for key in path:
-                value = draft.call(operator.getitem, value, key.key if hasattr(key, "key") else key.idx)
+                at: Any = key
+                value = draft.call(operator.getitem, value, at.key if hasattr(at, "key") else at.idx)
             draft.add(value)

@@ -105,7 +105,7 @@ class Draft:
         return node
 
     def _compute(self, target: Any, args: Any, kwargs: Any) -> Any:
-        given, named = map_arg((args, kwargs), lambda node: node.meta["val"])  # type: ignore[misc]
+        given, named = map_arg((args, kwargs), lambda node: node.meta["val"])
         try:
             with self.mode:
                 return (

@@ -15,12 +15,12 @@ from torch import Tensor
 from passes import register_contract
 from passes.contracts import EmptyTensor
 
-_LIBRARY = torch.library.Library("fuzzlib", "DEF")
+_LIBRARY = torch.library.Library("fuzzlib", "DEF")  # type: ignore[no-untyped-call]
 
 
 def _define(schema: str, body: Callable[..., Any], fake: Callable[..., Any]) -> None:
     name = schema.split("(")[0]
-    _LIBRARY.define(schema)
+    _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     torch.library.impl(_LIBRARY, name, "CompositeExplicitAutograd")(body)
     torch.library.register_fake(f"fuzzlib::{name}", fake, lib=_LIBRARY)
 

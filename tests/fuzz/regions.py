@@ -103,7 +103,8 @@ def _call(draft: Draft, body: Body, operands: list[Node]) -> Node:
         return draft.graph.call_function(hop.invoke_subgraph, (graph, body.path, *operands))
     named = draft.choose.number(0, 1) and len(operands)
     names = [str(node.target) for node in body.inputs]
-    keywords = dict(zip(names[1:], operands[1:], strict=True)) if named and len(set(names)) == len(names) else {}
+    in_order = zip(names[1:], operands[1:], strict=True)
+    keywords: dict[str, Any] = dict(in_order) if named and len(set(names)) == len(names) else {}
     return draft.graph.call_module(body.path, tuple(operands[:1] if keywords else operands), keywords)
 
 

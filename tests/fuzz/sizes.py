@@ -80,15 +80,15 @@ def _shape(draft: Draft) -> Node:
 def factory(draft: Draft) -> None:
     name = draft.choose.one_of(["zeros_like", "ones_like", "full_like"])
     args: Sequence[Any] = [3] if name == "full_like" else []
-    options = draft.choose.one_of(
-        [{}, {}, {"dtype": draft.choose.one_of(DTYPES)}, {"memory_format": torch.contiguous_format}]
-    )
+    typed: dict[str, Any] = {"dtype": draft.choose.one_of(DTYPES)}
+    options = draft.choose.one_of([{}, {}, typed, {"memory_format": torch.contiguous_format}])
     target = draft.choose.one_of([getattr(aten, name).default, getattr(torch, name)])
     draft.add(draft.call(target, draft.pick_unread(), *args, **options))
 
 
 def new_factory(draft: Draft) -> None:
-    name, *fill = draft.choose.one_of([("new_zeros",), ("new_ones",), ("new_full", 2)])
+    name = draft.choose.one_of(["new_zeros", "new_ones", "new_full"])
+    fill = [2] if name == "new_full" else []
     draft.add(draft.spell([getattr(aten, name).default, name], draft.pick_unread(), [2, 3], *fill))
 
 

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from passes import PrunePrefixCache
+from passes import PrunePrefixCache, PruneReport
 from tests.fuzz.checks import Subject, check_all, check_behaviour, check_poison, claim, recipes, slices
 from tests.fuzz.graphs import Recipe
 from tests.fuzz.minimize import minimal
@@ -33,10 +33,13 @@ def test_what_goes_is_never_seen(first: int, figures: Counter[str]) -> None:
         subject = Subject.of(module)
         report, again = check_behaviour(subject)
         check_poison(subject, report)
+        nodes = int(report.summary["nodes_before"] or 0)
+        rewritten = [*report.rewritten, *(found for region in report.regions for found in region.rewritten)]
         figures["graphs"] += 1
-        figures["nodes"] += report.summary["nodes_before"] or 0
+        figures["graphs of 100 nodes and more"] += nodes >= 100
+        figures["nodes"] += nodes
         figures.update(f"site {site.status}" for site in report.sites)
-        figures.update(f"rewrite {found.rule}" for part in (report, *report.regions) for found in part.rewritten)
+        figures.update(f"rewrite {found.rule}" for found in rewritten)
         figures["nested graphs changed"] += len(report.regions)
         figures["graphs of which a second run removed more"] += again
 
@@ -72,11 +75,20 @@ def test_a_poisoned_live_value_is_seen() -> None:
         module = recipe.build()
         computed = [node for node in module.graph.output_node().all_input_nodes if _is_tensor_call(node)]
         report = PrunePrefixCache(policy="liveness")(module).report
-        for lie in [claim(report, node.name) for node in computed]:
+        subject = Subject.of(module)
+        for node in computed:
             tried += 1
-            seen += _fails(recipe, lambda module, lie=lie: check_poison(Subject.of(module), lie))
+            seen += _is_seen(subject, claim(report, node.name))
     assert tried > 50
     assert seen > 0.75 * tried
+
+
+def _is_seen(subject: Subject, lie: PruneReport) -> bool:
+    try:
+        check_poison(subject, lie)
+    except AssertionError:
+        return True
+    return False
 
 
 def _is_tensor_call(node: Node) -> bool:
