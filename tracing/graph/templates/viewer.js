@@ -20,20 +20,24 @@ function select(index, { open = false, record = true } = {}) {
   const row = pane.rows[index];
   marked = parts(row);
   if (list.placeOf(index) < 0) clearFilters();
-  if (filter.near && !filter.active) uncover(row);
+  uncover(row, open);
   if (open || !details.panel.hidden) details.show(pane, row);
   if (record) history.pushState(null, "", placeOf(pane.index, index));
   list.reveal(list.placeOf(index), true);
   list.refresh();
   ruler();
+  if (open) at(`row-${index}`).scrollIntoView({ block: "nearest" });
   at("scroller").setAttribute("aria-activedescendant", `row-${index}`);
 }
 
-// Takes a row, what is around it and its pin path out of the gaps.
-function uncover(row) {
-  filter.open([Math.max(0, row.index - AROUND), Math.min(pane.rows.length - 1, row.index + AROUND)]);
-  for (const index of pathOf(row)) filter.open([index, index]);
-  apply();
+// Takes a row and what is around it, and with `path` its pin path, out of the gaps.
+function uncover(row, path) {
+  const hidden = (index) => Array.isArray(list.items[list.placeOf(index)]);
+  const around = [Math.max(0, row.index - AROUND), Math.min(pane.rows.length - 1, row.index + AROUND)];
+  const gaps = path ? pathOf(row).filter(hidden).map((index) => [index, index]) : [];
+  if (hidden(row.index)) gaps.push(around);
+  for (const gap of gaps) filter.open(gap);
+  if (gaps.length > 0) apply();
 }
 
 const pathOf = (row) => (row.kept ? row.site.path.filter((part) => typeof part === "number") : []);
@@ -55,21 +59,26 @@ function closeDetails() {
 
 function go({ pane: index, row }, { record }) {
   if (pane.index !== index) openPane(index);
+  at("viewer").scrollIntoView({ block: "nearest" });
   select(row, { open: true, record });
-  at("viewer").scrollIntoView({ block: matchMedia("(max-width: 1000px)").matches ? "start" : "nearest" });
 }
 
+// Selects the next row after `from` that is `wanted`; whether there is one.
 function step(from, by, wanted) {
   for (let place = from + by; place >= 0 && place < list.items.length; place += by) {
     const item = list.items[place];
-    if (!Array.isArray(item) && wanted(pane.rows[item])) return select(item, { record: false });
+    if (!Array.isArray(item) && wanted(pane.rows[item])) {
+      select(item, { record: false });
+      return true;
+    }
   }
+  return false;
 }
 
-// Moves to the first shown row from `place` on, in the direction of `by`, within the list.
+// Moves to the first shown row from `place` on in the direction of `by`, or else the last one before it.
 function move(place, by) {
   const inside = Math.min(list.items.length - 1, Math.max(0, place));
-  step(inside - by, by, () => true);
+  return step(inside - by, by, () => true) || step(inside + by, -by, () => true);
 }
 
 // ---- filters and panes

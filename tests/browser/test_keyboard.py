@@ -1,0 +1,148 @@
+"""The page by keyboard alone, its themes, and the page on a phone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Show
+from tests.browser.pages import changed, live, pruned
+
+
+def selected(page: Page) -> str | None:
+    """The number of the selected row, if one is on screen."""
+    found = page.locator(".row.selected:not([hidden]) .number")
+    return found.first.text_content() if found.count() else None
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_rows_by_keyboard(show: Show) -> None:
+    page = show(pruned())
+    page.focus("#scroller")
+    press(page, "ArrowDown")
+    assert selected(page) == "%0"
+    press(page, "j", "ArrowDown", "k")
+    assert selected(page) == "%1"
+    press(page, "n")
+    assert selected(page) == "%3"
+    press(page, "End")
+    assert selected(page) == "%13"
+    press(page, "p")
+    assert selected(page) == "%10"
+    press(page, "o")
+    assert selected(page) == "%8"
+    press(page, "u")
+    assert selected(page) == "%10"
+    press(page, "Home", "PageDown", "ArrowUp")
+    assert page.locator("#scroller").get_attribute("aria-activedescendant") == "row-12"
+    expect(page.locator("#details")).to_be_hidden()
+
+
+def test_enter_opens_and_escape_closes(show: Show) -> None:
+    page = show(pruned())
+    page.focus("#scroller")
+    press(page, "n", "Enter")
+    expect(page.locator("#details h3")).to_have_text("%3 layers_0_k_cache")
+    press(page, "Escape")
+    expect(page.locator("#details")).to_be_hidden()
+    press(page, "/")
+    page.keyboard.type("permute")
+    expect(page.locator("#count")).to_have_text("4 of 47 rows")
+    press(page, "Enter")
+    assert selected(page) == "%7"
+    press(page, "Escape")
+    expect(page.locator("#count")).to_have_text(re.compile(r"^1\d of 47 rows"))
+    press(page, "f")
+    expect(page.locator("#count")).to_have_text("47 of 47 rows")
+
+
+def test_help_names_every_key(show: Show) -> None:
+    page = show(pruned())
+    press(page, "?")
+    expect(page.locator("#help")).to_be_visible()
+    named = set(page.locator("#help kbd").all_inner_texts())
+    assert {"p", "n", "Enter", "o", "u", "b", "/", "f", "Esc", "t", "?", "j", "k"} <= named
+    page.click("#close-help")
+    expect(page.locator("#help")).to_be_hidden()
+
+
+def test_back_returns_to_the_node_before(show: Show) -> None:
+    page = show(pruned(), place="#0:5")
+    page.locator("#details a", has_text="view_default_1").click()
+    expect(page.locator("#details h3")).to_have_text("%6 view_default_1")
+    page.focus("#scroller")
+    press(page, "b")
+    expect(page.locator("#details h3")).to_have_text("%5 index_select_default")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_follows_the_system_and_the_toggle(show: Show, scheme: str) -> None:
+    page = show(pruned(), color_scheme=scheme)
+    background = "getComputedStyle(document.body).backgroundColor"
+    light, dark = "rgb(246, 247, 249)", "rgb(19, 22, 26)"
+    assert page.evaluate(background) == (light if scheme == "light" else dark)
+    page.click("#theme")
+    assert page.evaluate(background) == (dark if scheme == "light" else light)
+    press(page, "t")
+    assert page.evaluate(background) == (light if scheme == "light" else dark)
+
+
+CONTRAST = """() => {
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const linear = (part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const luminance = (color) => {
+    const [red, green, blue] = parse(color).map((part) => linear(part / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = (node) => {
+    const color = getComputedStyle(node).backgroundColor;
+    return (parse(color)[3] ?? 1) === 1 ? color : behind(node.parentElement);
+  };
+  const contrast = (node) => {
+    const both = [getComputedStyle(node).color, behind(node)].map(luminance);
+    return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+  };
+  const hasText = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+  return [...document.querySelectorAll("main *, header *")]
+    .filter((node) => node.checkVisibility() && hasText(node))
+    .map((node) => [contrast(node), `${node.className} ${node.textContent.slice(0, 30)}`])
+    .sort(([one], [other]) => one - other)[0];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("content", [pruned, live, changed])
+def test_text_stands_out_from_its_background(show: Show, scheme: str, content: object) -> None:
+    """At least 4.5 to 1, the contrast that WCAG 2.2 (1.4.3) asks of text."""
+    page = show(content(), color_scheme=scheme, place="#0:5")
+    worst, where = page.evaluate(CONTRAST)
+    assert worst >= 4.5, where
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(show: Show, width: int) -> None:
+    page = show(changed(), width=width, height=844, place="#0:8")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for summary in page.locator("details.fold summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_phone_shows_one_side_at_a_time(show: Show) -> None:
+    page = show(pruned(), width=390, height=844)
+    half = page.locator("#row-8 .half")
+    assert [half.nth(0).is_visible(), half.nth(1).is_visible()] == [True, False]
+    assert half.nth(0).bounding_box()["width"] > 320
+    page.click("#show-after")
+    assert [half.nth(0).is_visible(), half.nth(1).is_visible()] == [False, True]
+    page.locator("#row-8").click()
+    panel = page.locator("#details").bounding_box()
+    assert panel["x"] == 0 and panel["width"] == 390 and panel["y"] + panel["height"] == 844
+    row = page.locator("#row-8").bounding_box()
+    assert row["y"] >= 0 and row["y"] + row["height"] <= panel["y"]
