@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from passes import PrunePrefixCache, PruneReport
 from tests.fuzz.graphs import LARGE, Recipe
 from tests.fuzz.interpreter import Place, PoisonInterpreter
 from tests.fuzz.liveness import dead_places
-from tests.fuzz.minimize import minimal
+from tests.fuzz.minimize import Check, minimal
 from tests.fuzz.sources import example_inputs, overlapping_inputs
 from tests.fuzz.states import State, same_state, state_after
 from tests.support.prunes import check_run
@@ -37,15 +37,15 @@ def recipes(first: int, graphs: int = SLICE, most: int = LARGE) -> Iterator[Reci
     return (Recipe(seed, most) for seed in range(first, first + graphs))
 
 
-def check_all(first: int, check: Callable[[GraphModule], object], graphs: int = SLICE) -> None:
+def check_all(first: int, check: Check) -> None:
     """Checks every graph of a slice; a failure names the smallest recipe that still fails, and shows its graph."""
-    for recipe in recipes(first, graphs):
+    for recipe in recipes(first):
         _check(recipe, check)
 
 
-def _check(recipe: Recipe, check: Callable[[GraphModule], object]) -> None:
+def _check(recipe: Recipe, check: Check) -> None:
     try:
-        check(recipe.build())
+        check(recipe)
     except Exception as error:
         small = minimal(recipe, check)
         shown = small.build().print_readable(print_output=False)

@@ -6,15 +6,16 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
-from torch.fx import GraphModule
-
 from tests.fuzz.graphs import Recipe
+
+Check = Callable[[Recipe], object]
+"""Builds the graph of a recipe and raises if something does not hold of it."""
 
 Failure = tuple[type[Exception], str, int | None]
 """What was raised, in which file and at which line."""
 
 
-def minimal(recipe: Recipe, check: Callable[[GraphModule], object]) -> Recipe:
+def minimal(recipe: Recipe, check: Check) -> Recipe:
     """The recipe without any step that `check` does not need to fail as it does; halves first, then each."""
     failure = _failure(recipe, check)
     size = len(recipe.steps())
@@ -33,9 +34,9 @@ def _without_some(recipe: Recipe, size: int, fails: Callable[[Recipe], bool]) ->
     return None
 
 
-def _failure(recipe: Recipe, check: Callable[[GraphModule], object]) -> Failure | None:
+def _failure(recipe: Recipe, check: Check) -> Failure | None:
     try:
-        check(recipe.build())
+        check(recipe)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return type(error), place.filename, place.lineno

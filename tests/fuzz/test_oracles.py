@@ -6,7 +6,7 @@ DEADKV_FUZZ_GRAPHS=20000 sets the number of graphs, DEADKV_FUZZ_SEED=N the seed 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 from passes import PrunePrefixCache, PruneReport
 from tests.fuzz.checks import Subject, check_all, check_behaviour, check_poison, claim, recipes, slices
 from tests.fuzz.graphs import Recipe
-from tests.fuzz.minimize import minimal
+from tests.fuzz.minimize import Check, minimal
 
 pytestmark = pytest.mark.fuzz
 
@@ -29,8 +29,8 @@ def figures() -> Iterator[Counter[str]]:
 
 @pytest.mark.parametrize("first", slices())
 def test_what_goes_is_never_seen(first: int, figures: Counter[str]) -> None:
-    def check(module: GraphModule) -> None:
-        subject = Subject.of(module)
+    def check(recipe: Recipe) -> None:
+        subject = Subject.of(recipe.build())
         report, again = check_behaviour(subject)
         check_poison(subject, report)
         nodes = int(report.summary["nodes_before"] or 0)
@@ -97,17 +97,17 @@ def _is_tensor_call(node: Node) -> bool:
 
 
 def test_a_failure_is_minimized() -> None:
-    def check(module: GraphModule) -> None:
-        assert not any(node.target == "add_" for node in module.graph.nodes)
+    def check(recipe: Recipe) -> None:
+        assert not any(node.target == "add_" for node in recipe.build().graph.nodes)
 
     recipe = next(found for found in recipes(0) if _fails(found, check) and len(found.steps()) > 20)
     small = minimal(recipe, check)
     assert _fails(small, check) and len(small.steps()) <= 2
 
 
-def _fails(recipe: Recipe, check: Callable[[GraphModule], object]) -> bool:
+def _fails(recipe: Recipe, check: Check) -> bool:
     try:
-        check(recipe.build())
+        check(recipe)
     except AssertionError:
         return True
     return False
