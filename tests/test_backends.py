@@ -28,7 +28,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 
 
 def test_the_backends_in_order_of_preference() -> None:
-    assert list(BACKENDS) == ["torch-neuronx", "neuronx-cc", "hlo"]
+    assert list(BACKENDS) == ["torch-neuronx", "neuronx-cc", "hlo", "torch-xla"]
     assert all(backend.name == name for name, backend in BACKENDS.items())
 
 

@@ -17,8 +17,9 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, InputMap, PassPipeline, PipelineResult, PruneReport
-from tracing.backends import TIME_LIMIT_S, BackendRequest, BackendResult, get_backend, get_target
+from tracing.backends import TIME_LIMIT_S, Backend, BackendRequest, BackendResult, get_backend, get_target
 from tracing.capture import capture
+from tracing.dump import graph_dump
 from tracing.graph import GraphDoc, diff, document, dumps, render_html, render_text, text
 from tracing.output import check_output_folder, output_folder
 
@@ -69,6 +70,8 @@ def compile_tkg(
     compiler_args: Sequence[str] = (),
     keep_unverified: bool = False,
     timeout_s: float | None = TIME_LIMIT_S,
+    dry_run: bool = False,
+    dump: str | Path | None = None,
     progress: Progress = lambda stage: None,
     log: Callable[[str], None] = lambda line: None,
 ) -> CompileResult:
@@ -88,6 +91,9 @@ def compile_tkg(
         compiler_args: further arguments for the Neuron compiler.
         keep_unverified: hand the unpruned graph on if the verifier refuses the pruned one, instead of raising.
         timeout_s: limit for the compiler's run, in seconds; None for no limit.
+        dry_run: write the compiler's input and command, and do not run it even where it is installed.
+        dump: folder for the graphs before and after each pass that changed something, by default the one that the
+            environment variable DEADKV_DUMP names (`tracing.dump`).
         progress: called with the name of each stage.
         log: called with each line that a compiler prints.
 
@@ -99,14 +105,14 @@ def compile_tkg(
     get_target(target)
     check_timeout(timeout_s)
     wanted = backend is not None and out_dir is not None
-    chosen = get_backend(backend or "auto", have_weights=_has_weights(model)) if wanted else None
+    chosen = _backend(backend or "auto", model, dry_run) if wanted else None
     folder = None if out_dir is None else Path(out_dir)
     if folder is not None:
         check_output_folder(folder)
     progress("capture")
     before = capture(model, example_inputs, frontend=frontend, aliases=aliases, progress=progress)
     progress("passes")
-    result = pipeline(before)
+    result = pipeline(before, graph_dump(dump, "graph" if folder is None else folder.name))
     if folder is None:
         return CompileResult(before, result.graph_module, result.modified, result, None, None)
     with output_folder(folder) as scratch:
@@ -118,6 +124,7 @@ def compile_tkg(
             request = BackendRequest(
                 before, result.graph_module, tuple(example_inputs), before.meta["capture"].aliases, target, scratch,
                 compiler_args=tuple(compiler_args), log=log, progress=progress, timeout_s=timeout_s,
+                dry_run=dry_run,
             )  # fmt: skip
             done = chosen.run(request)
     return CompileResult(before, result.graph_module, result.modified, result, done, folder)
@@ -127,6 +134,10 @@ def check_timeout(seconds: float | None) -> None:
     """Refuses a time limit that is no positive number of seconds; None is no limit."""
     if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
         raise DeadkvError(f"the time limit is {seconds:g} s: give a positive number of seconds, or none for no limit")
+
+
+def _backend(name: str, model: object, dry_run: bool) -> Backend:
+    return get_backend(name, have_weights=_has_weights(model), dry_run=dry_run)
 
 
 def _has_weights(model: object) -> bool:

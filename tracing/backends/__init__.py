@@ -11,6 +11,7 @@ from tracing.backends.hlo import HloBackend
 from tracing.backends.neuronx_cc import NeuronxCcBackend
 from tracing.backends.targets import TARGETS, Target, get_target
 from tracing.backends.torch_neuronx import TorchNeuronxBackend
+from tracing.backends.xla import TorchXlaBackend
 
 __all__ = [
     "BACKENDS",
@@ -25,16 +26,20 @@ __all__ = [
 ]
 
 # In order of preference: `auto` takes the first that is installed.
-BACKENDS: Mapping[str, Backend] = MappingProxyType(
-    {backend.name: backend for backend in (TorchNeuronxBackend(), NeuronxCcBackend(), HloBackend())}
-)
+_IN_ORDER: tuple[Backend, ...] = (TorchNeuronxBackend(), NeuronxCcBackend(), HloBackend(), TorchXlaBackend())
+BACKENDS: Mapping[str, Backend] = MappingProxyType({backend.name: backend for backend in _IN_ORDER})
 
 
-def get_backend(name: str = "auto", *, have_weights: bool = True) -> Backend:
+def get_backend(name: str = "auto", *, have_weights: bool = True, dry_run: bool = False) -> Backend:
     """The backend of that name, or for `auto` the best one that is installed and can do with the weights there are.
 
-    Raises DeadkvError for a name that is not in BACKENDS, and with the install line for one that is not installed.
+    A dry run needs no compiler: `auto` is then the one that writes the command for it.
+
+    Raises DeadkvError for a name that is not in BACKENDS, with the install line for one that is not installed, and for
+    one that cannot do without running the compiler in a dry run.
     """
+    if name == "auto" and dry_run:
+        name = NeuronxCcBackend.name
     if name == "auto":
         return _best_available(have_weights)
     if name not in BACKENDS:
@@ -42,6 +47,8 @@ def get_backend(name: str = "auto", *, have_weights: bool = True) -> Backend:
     backend = BACKENDS[name]
     if not backend.can_run():
         raise DeadkvError(f"backend {name!r} is not installed: {backend.install_hint}")
+    if dry_run and not backend.can_dry_run:
+        raise DeadkvError(f"backend {name!r} compiles as it traces: choose --backend neuronx-cc for a dry run")
     return backend
 
 

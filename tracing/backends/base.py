@@ -31,6 +31,7 @@ class BackendRequest:
     `aliases` pairs the name of a parameter or placeholder with the index of the flat output that holds its new value.
     `log` is given each line that a compiler prints, `progress` the name of each stage.
     `timeout_s` is in seconds, None for no limit, and counts for compilers that run as a process of their own.
+    `dry_run` asks for the compiler's input and command line only, even where the compiler is installed.
     """
 
     before: GraphModule
@@ -43,6 +44,7 @@ class BackendRequest:
     log: Callable[[str], None] = _silent
     progress: Callable[[str], None] = _silent
     timeout_s: float | None = TIME_LIMIT_S
+    dry_run: bool = False
 
     def named_inputs(self) -> dict[str, Any]:
         """The example inputs by placeholder name, one for each leaf of an input that is a container.
@@ -87,7 +89,7 @@ class Backend(Protocol):
 
     `available` says whether the compiler behind it is installed, `can_run` whether `run` does something useful all the
     same (write the compiler's input and command line). Neither imports what it looks for. `needs_weights` says that
-    parameters without values will not do.
+    parameters without values will not do, `can_dry_run` that it can do without running a compiler.
     """
 
     @property
@@ -98,6 +100,9 @@ class Backend(Protocol):
 
     @property
     def needs_weights(self) -> bool: ...
+
+    @property
+    def can_dry_run(self) -> bool: ...
 
     def available(self) -> bool: ...
 

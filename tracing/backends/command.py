@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from passes.errors import DeadkvError
+from tracing.backends.targets import get_target
 
 COMPILER = "neuronx-cc"
 HLO_FILE, NEFF_FILE, COMPILER_LOG, COMMAND_FILE = "after.hlo.pb", "after.neff", "log-neuron-cc.txt", "command.txt"
@@ -20,16 +21,24 @@ _DEFAULTS = (
     (("--optlevel", "-O"), ("-O2",)),
 )
 
+# Options that only cores of this generation and later have (same reference), by spelling.
+_NEEDS_CORE = {"--logical-nc-config": 3, "-lnc": 3, "--lnc": 3, "--native-int64": 3}
+
 
 def compile_options(target: str, compiler_args: Sequence[str] = ()) -> tuple[str, ...]:
     """The options that decide how the graph is compiled: target, defaults, and the caller's `compiler_args` last.
 
     An argument that sets an option with a default here replaces the default. Raises DeadkvError for one that sets the
-    framework, the target or a file name.
+    framework, the target or a file name, for one that the target does not have, and for an unknown target.
     """
+    core = get_target(target).neuron_core
     for argument in compiler_args:
         if _option(argument) in _FIXED:
             raise DeadkvError(f"compiler argument {argument!r} is set by deadkv: leave it out")
+        if _NEEDS_CORE.get(_option(argument), 0) > core:
+            raise DeadkvError(
+                f"compiler argument {argument!r} is not for {target}: leave it out, or choose --target trn2"
+            )
     given = {_option(argument) for argument in compiler_args}
     defaults = [token for names, tokens in _DEFAULTS if not given.intersection(names) for token in tokens]
     return ("--target", target, *defaults, *compiler_args)

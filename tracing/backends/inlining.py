@@ -13,22 +13,23 @@ from tracing.backends.kernels import Kernel, bind_operands, held_by, kernel_of, 
 from tracing.backends.targets import Target
 
 
-def inline_kernels(gm: GraphModule, target: Target) -> GraphModule:
+def inline_kernels(gm: GraphModule, target: Target | None) -> GraphModule:
     """`gm` with plain torch in place of such calls, on the same Parameter objects; `gm` itself if there is none.
 
-    Nested graphs are searched too. What a kernel writes in place becomes a new value for the nodes after it. Raises
-    DeadkvError for a kernel that writes something else than a parameter or buffer of the graph that calls it, or one
-    that is also read through a view.
+    Without a target every kernel that has a reference is replaced. Nested graphs are searched too. What a kernel writes
+    in place becomes a new value for the nodes after it. Raises DeadkvError for a kernel that writes something else than
+    a parameter or buffer of the graph that calls it, or one that is also read through a view.
     """
-    kernels = {node: kernel for node in gm.graph.nodes if (kernel := kernel_of(node.target)) is not None}
+    found = ((node, kernel_of(node.target)) for node in gm.graph.nodes)
+    kernels = {node: kernel for node, kernel in found if kernel is not None and _is_replaced(kernel, target)}
     bodies = {path: inline_kernels(body, target) for path, body in _nested_graphs(gm)}
     changed = {path: body for path, body in bodies.items() if body is not gm.get_submodule(path)}
-    if not changed and all(kernel.runs_on(target) for kernel in kernels.values()):
+    if not changed and not kernels:
         return gm
     copier = _Inliner(gm)
     for node in gm.graph.nodes:
         kernel = kernels.get(node)
-        if kernel is None or kernel.runs_on(target):
+        if kernel is None:
             copier.copy(node)
         else:
             copier.inline(node, kernel)
@@ -36,6 +37,10 @@ def inline_kernels(gm: GraphModule, target: Target) -> GraphModule:
     for path, body in changed.items():
         inlined.set_submodule(path, body)
     return inlined
+
+
+def _is_replaced(kernel: Kernel, target: Target | None) -> bool:
+    return kernel.reference is not None and (target is None or not kernel.runs_on(target))
 
 
 def _nested_graphs(gm: GraphModule) -> Iterator[tuple[str, GraphModule]]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from passes.errors import DeadkvError
 from tracing.backends.base import BackendRequest, BackendResult
 from tracing.backends.command import COMMAND_FILE, COMPILER, COMPILER_LOG, HLO_FILE, NEFF_FILE
+from tracing.backends.compiler_output import LAST_LINES, one_line
 from tracing.backends.hlo import HloBackend
 from tracing.backends.process import ProcessStartError, ProcessTimeoutError, run_logged
 
 OUTPUT_LOG = "neuronx-cc.output.txt"
-_LAST_LINES, _LINE_LENGTH = 10, 400
 _FULL_BELOW = 1 << 20  # bytes
 # Why the kernel, and not the compiler, ends the process (torch-neuronx explains the same three).
 _SIGNALS: dict[int, str] = {
@@ -33,6 +33,7 @@ class NeuronxCcBackend:
         "the HLO needs pip install 'deadkv[hlo]'"
     )
     needs_weights = False
+    can_dry_run = True
 
     def available(self) -> bool:
         return self.can_run() and shutil.which(COMPILER) is not None
@@ -41,9 +42,12 @@ class NeuronxCcBackend:
         return HloBackend().available()
 
     def run(self, request: BackendRequest) -> BackendResult:
-        """Write what the hlo backend writes, then `after.neff` and the compiler's output, or only the command.
+        """Write what the hlo backend writes, then `after.neff` and the compiler's output.
 
-        Raises DeadkvError for a graph with a kernel stand-in, a compiler that fails, and one that runs out of time.
+        Where the compiler is not installed, and in a dry run, the command is all that is written beside the HLO.
+
+        Raises DeadkvError for a graph with a kernel stand-in or a kernel that the target's cores do not run, a compiler
+        that fails, and one that runs out of time.
         """
         written = HloBackend().run(request)
         if written.command is None:
@@ -51,8 +55,9 @@ class NeuronxCcBackend:
                 f"{written.message} for {request.target}: choose --backend hlo to look at the graph, or --target inf2, "
                 "where attention is plain HLO"
             )
-        if not self.available():
-            message = f"{COMPILER} is not on the PATH: run the command in {written.artefacts[-1]} where it is"
+        if request.dry_run or not self.available():
+            reason = "dry run" if request.dry_run else f"{COMPILER} is not on the PATH"
+            message = f"{reason}: run the command in {written.artefacts[-1]} where the compiler is"
             return BackendResult(self.name, written.artefacts, written.command, None, None, message)
         return _compiled(request, written)
 
@@ -60,7 +65,7 @@ class NeuronxCcBackend:
 def _compiled(request: BackendRequest, written: BackendResult) -> BackendResult:
     command, folder = written.command or (), request.out_dir
     try:
-        code, tail = run_logged(command, folder, folder / OUTPUT_LOG, request.log, request.timeout_s, keep=_LAST_LINES)
+        code, tail = run_logged(command, folder, folder / OUTPUT_LOG, request.log, request.timeout_s, keep=LAST_LINES)
     except ProcessTimeoutError as error:
         reason = f"did not end within {request.timeout_s:g} s and was stopped; allow more with --timeout"
         raise DeadkvError(f"{COMPILER} {reason}; {_kept(folder)}") from error
@@ -78,14 +83,7 @@ def _compiled(request: BackendRequest, written: BackendResult) -> BackendResult:
 def _failure(code: int, tail: tuple[str, ...]) -> str:
     reason = f"ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
     explanation = f" ({_SIGNALS[-code]})" if -code in _SIGNALS else ""
-    last = " | ".join(_shown(line) for line in tail if line.strip())
-    return f"{reason}{explanation}; its last lines: {last or 'none'}"
-
-
-def _shown(line: str) -> str:
-    """The end of a line, without what would move a terminal's cursor."""
-    printable = "".join(character if character.isprintable() else " " for character in line)
-    return printable if len(printable) <= _LINE_LENGTH else f"...{printable[-_LINE_LENGTH:]}"
+    return f"{reason}{explanation}; its last lines: {one_line(tail)}"
 
 
 def _full_disk(folder: Path) -> str:

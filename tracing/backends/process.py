@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -32,8 +32,11 @@ def run_logged(
     timeout_s: float | None,
     *,
     keep: int,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, tuple[str, ...]]:
     """Run `command` in `cwd`. Returns its exit code (negative: the signal that ended it) and its last `keep` lines.
+
+    `environment` is the command's whole environment, by default that of this process.
 
     The command writes standard output and error straight to `log_file`, and `log` is given each line as it comes; no
     more than about 64 KiB of it is in memory at once, and longer lines come in pieces. The command is over when its
@@ -48,7 +51,7 @@ def run_logged(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with log_file.open("wb") as sink, log_file.open("rb") as source:
         lines = _Follower(source, log, keep)
-        with _started(command, cwd, sink) as process:
+        with _started(command, cwd, sink, environment) as process:
             while not _has_ended(process):
                 if deadline is not None and time.monotonic() >= deadline:
                     raise ProcessTimeoutError
@@ -59,11 +62,19 @@ def run_logged(
 
 
 @contextmanager
-def _started(command: Sequence[str], cwd: Path, sink: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    command: Sequence[str], cwd: Path, sink: BinaryIO, environment: Mapping[str, str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a process group of its own, which does not outlive the block."""
     try:
         process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     except OSError as error:
         raise ProcessStartError(error.strerror or str(error)) from error

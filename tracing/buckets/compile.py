@@ -55,6 +55,7 @@ def compile_buckets(
     frontend: str = "make_fx",
     compiler_args: Sequence[str] = (),
     timeout_s: float | None = TIME_LIMIT_S,
+    dry_run: bool = False,
     progress: Callable[[Outcome], None] = lambda outcome: None,
 ) -> BucketsResult:
     """Compiles a model for many buckets, each as `compile_tkg` does one, into `out_dir/bucket-N`.
@@ -69,7 +70,7 @@ def compile_buckets(
         buckets: sizes in tokens, all different.
         out_dir: must not exist; it is complete or absent.
         jobs: number of processes, each single-threaded.
-        passes, backend, target, frontend, compiler_args, timeout_s: as in `compile_tkg`.
+        passes, backend, target, frontend, compiler_args, timeout_s, dry_run: as in `compile_tkg`.
         progress: called with what came of each bucket.
 
     Raises:
@@ -80,7 +81,7 @@ def compile_buckets(
     get_target(target)
     check_timeout(timeout_s)
     folder = Path(out_dir)
-    job = Job(build, tuple(passes), backend, target, frontend, tuple(compiler_args), timeout_s)
+    job = Job(build, tuple(passes), backend, target, frontend, tuple(compiler_args), timeout_s, dry_run)
     with output_folder(folder) as scratch:
         outcomes, digests = _compile(sorted(buckets), job, scratch, jobs, progress)
         named = tuple(_without_scratch(outcome, scratch, folder) for outcome in outcomes)

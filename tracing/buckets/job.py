@@ -33,6 +33,7 @@ class Job:
     frontend: str = "make_fx"
     compiler_args: tuple[str, ...] = ()
     timeout_s: float | None = TIME_LIMIT_S
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)

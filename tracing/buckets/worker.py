@@ -120,7 +120,7 @@ def _artefacts(bucket: int, job: Job, folder: Path) -> tuple[dict[str, int | Non
     result = compile_tkg(
         built.model, built.example_inputs, aliases=built.aliases, passes=job.passes, backend=job.backend,
         target=job.target, frontend=job.frontend, compiler_args=job.compiler_args, timeout_s=job.timeout_s,
-        out_dir=folder,
+        dry_run=job.dry_run, out_dir=folder,
     )  # fmt: skip
     summary = None if result.report is None else dict(result.report.summary)
     return summary, None if result.backend is None else result.backend.to_dict()

@@ -18,6 +18,7 @@ class HloBackend:
     name = "hlo"
     install_hint = INSTALL_HINT
     needs_weights = False
+    can_dry_run = True
 
     def available(self) -> bool:
         return missing_package() is None

@@ -14,6 +14,7 @@ from tracing.backends.base import BackendRequest
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.lower import Lowered, lower
 from tracing.backends.hlo.program import Program, load_program
+from tracing.backends.kernels import refuse_newer_kernels
 from tracing.backends.targets import get_target
 
 PARAMETERS = "parameters.json"
@@ -22,7 +23,9 @@ _INDEX_SEMANTICS = "an index out of range is clamped when it is read through and
 
 def lower_request(request: BackendRequest) -> dict[str, Lowered]:
     """Both graphs of a request, as `before` and `after`, over the same parameters in the same order."""
-    context = LoweringContext(get_target(request.target))
+    target = get_target(request.target)
+    refuse_newer_kernels(request.after, target)
+    context = LoweringContext(target)
     inputs = request.named_inputs()
     graphs = {"before": request.before, "after": request.after}
     programs: dict[str, Program] = {}

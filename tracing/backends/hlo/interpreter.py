@@ -15,11 +15,11 @@ from tracing.backends.hlo.arrays import Array, UnsupportedUseError
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.conversion import literal
 from tracing.backends.hlo.kernels import KernelCall, custom_call
-from tracing.backends.hlo.markers import barrier, is_marker
+from tracing.backends.hlo.markers import barrier
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
 from tracing.backends.hlo.support import refusal
-from tracing.backends.kernels import Kernel, bind_operands, held_by
+from tracing.backends.kernels import Kernel, bind_operands, held_by, is_marker
 
 
 class GraphLowering:

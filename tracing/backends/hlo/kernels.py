@@ -7,8 +7,6 @@ neuronx-cc cannot compile it, and its backend_config says so.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,9 +20,8 @@ from tracing.backends.hlo.arrays import Array, struct
 from tracing.backends.hlo.dtypes import to_torch
 from tracing.backends.hlo.proto import NEURON_KERNEL
 from tracing.backends.hlo.retrace import fake_tensors, trace_functional
-from tracing.backends.kernels import Kernel
+from tracing.backends.kernels import STAND_IN_API_VERSION, Kernel
 
-_STATUS_RETURNING = 2  # XLA's CustomCallApiVersion API_VERSION_STATUS_RETURNING
 TensorSpec: TypeAlias = tuple[tuple[int, ...], torch.dtype]
 
 
@@ -81,8 +78,8 @@ def custom_call(call: KernelCall) -> tuple[Array, ...]:
         NEURON_KERNEL,
         [struct(shape, dtype) for shape, dtype in (*own, *written)],
         input_output_aliases=aliases,
-        custom_call_api_version=_STATUS_RETURNING,
-        legacy_backend_config=_backend_config(call),
+        custom_call_api_version=STAND_IN_API_VERSION,
+        legacy_backend_config=call.kernel.stand_in_config(names, call.constants),
     )
     return tuple(invoke(*call.tensors.values()))
 
@@ -93,14 +90,3 @@ def _result_specs(call: KernelCall) -> list[TensorSpec]:
     results = call.op(**fakes, **call.constants)
     listed = [results] if isinstance(results, torch.Tensor) else results
     return [(tuple(result.shape), result.dtype) for result in listed]
-
-
-def _backend_config(call: KernelCall) -> str:
-    config = {
-        "kernel": call.kernel.name,
-        "operands": list(call.tensors),
-        "written_operands": list(call.kernel.writes),
-        "constants": dict(call.constants),
-        "stand_in": "written by deadkv to show the graph; holds no compiled kernel, so neuronx-cc cannot compile it",
-    }
-    return base64.b64encode(json.dumps(config, sort_keys=True).encode()).decode()

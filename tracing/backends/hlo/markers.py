@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from jax import lax
-from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from passes.registration import DEFAULT_CONTRACTS
 from tracing.backends.hlo.arrays import Array
-
-
-def is_marker(op: Any) -> bool:
-    """Whether a call target is an operator registered with `passes.register_marker`."""
-    return isinstance(op, OpOverload) and op._schema.name in DEFAULT_CONTRACTS.markers
 
 
 def barrier(op: Any, args: Any, kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _STRING, _INT64, _BYTES, _MESSAGE = _Field.TYPE_STRING, _Field.TYPE_INT64, _Field.TYPE_BYTES, _Field.TYPE_MESSAGE
+_INT32, _BOOL, _FLOAT, _DOUBLE = _Field.TYPE_INT32, _Field.TYPE_BOOL, _Field.TYPE_FLOAT, _Field.TYPE_DOUBLE
 _PACKAGE = "deadkv.hlo"
 
 # The custom-call target by which neuronx-cc knows an NKI kernel.
@@ -24,10 +25,26 @@ NEURON_KERNEL = "AwsNeuronCustomNativeKernel"
 
 # message -> (field, number, type, repeated, message type)
 _SCHEMA: dict[str, tuple[tuple[str, int, int, bool, str | None], ...]] = {
+    "Literal": (
+        ("shape", 1, _BYTES, False, None),
+        ("preds", 2, _BOOL, True, None),
+        ("s32s", 4, _INT32, True, None),
+        ("s64s", 5, _INT64, True, None),
+        ("f32s", 8, _FLOAT, True, None),
+        ("f64s", 9, _DOUBLE, True, None),
+        ("f16s", 11, _BYTES, False, None),
+        ("bf16s", 13, _BYTES, False, None),
+    ),
+    "ProgramShape": (
+        ("parameters", 1, _BYTES, True, None),
+        ("parameter_names", 3, _STRING, True, None),
+    ),
     "Instruction": (
         ("name", 1, _STRING, False, None),
         ("opcode", 2, _STRING, False, None),
+        ("shape", 3, _BYTES, False, None),
         ("metadata", 7, _BYTES, False, None),
+        ("literal", 8, _MESSAGE, False, "Literal"),
         ("parameter_number", 9, _INT64, False, None),
         ("custom_call_target", 28, _STRING, False, None),
         ("id", 35, _INT64, False, None),
@@ -39,6 +56,7 @@ _SCHEMA: dict[str, tuple[tuple[str, int, int, bool, str | None], ...]] = {
     "Computation": (
         ("name", 1, _STRING, False, None),
         ("instructions", 2, _MESSAGE, True, "Instruction"),
+        ("program_shape", 4, _MESSAGE, False, "ProgramShape"),
         ("id", 5, _INT64, False, None),
         ("root_id", 6, _INT64, False, None),
     ),
@@ -53,6 +71,7 @@ _SCHEMA: dict[str, tuple[tuple[str, int, int, bool, str | None], ...]] = {
         ("name", 1, _STRING, False, None),
         ("entry_computation_name", 2, _STRING, False, None),
         ("computations", 3, _MESSAGE, True, "Computation"),
+        ("host_program_shape", 4, _MESSAGE, False, "ProgramShape"),
         ("id", 5, _INT64, False, None),
         ("entry_computation_id", 6, _INT64, False, None),
         ("schedule", 7, _BYTES, False, None),

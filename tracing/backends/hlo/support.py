@@ -11,10 +11,9 @@ from torch.fx import GraphModule, Node
 
 from passes.errors import DeadkvError
 from tracing.backends.hlo.context import LoweringContext
-from tracing.backends.hlo.markers import is_marker
 from tracing.backends.hlo.ops import LOWERINGS
 from tracing.backends.hlo.regions import RULES
-from tracing.backends.kernels import writes_plain_attributes
+from tracing.backends.kernels import is_marker, writes_plain_attributes
 
 
 def unsupported_node(gm: GraphModule, context: LoweringContext) -> Node | None:
