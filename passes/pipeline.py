@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -85,6 +86,11 @@ class PipelineResult:
         return tuple(run.report for run in self.runs if isinstance(run.report, PruneReport))
 
 
+Change = Callable[[str, GraphModule, GraphModule], None]
+Observer = Callable[[int, str, GraphModule, GraphModule], None]
+"""Given the number from 1, name, graph before and graph after of each pass that changed a graph, proven or not."""
+
+
 class PassPipeline:
     """A sequence of passes, given as objects or as text such as `prune-prefix-cache{policy=liveness}`.
 
@@ -102,8 +108,8 @@ class PassPipeline:
         self.passes = tuple(given[i] for i in ordered(names, {name: constraints_of(name) for name in names}))
         self.keep_unverified = keep_unverified
 
-    def __call__(self, graph_module: GraphModule) -> PipelineResult:
-        """Runs every pass. `graph_module` itself is not edited by passes that copy.
+    def __call__(self, graph_module: GraphModule, observe: Observer | None = None) -> PipelineResult:
+        """Runs every pass. `graph_module` itself is not edited by passes that copy. `observe` sees every change.
 
         Raises:
             DeadkvError: DEADKV_DISABLE names an unknown pass.
@@ -112,12 +118,12 @@ class PassPipeline:
         disabled = self.disabled()
         runs: list[PassRun] = []
         current, names = graph_module, Inputs.of(graph_module.graph).names
-        for step in self.passes:
+        for number, step in enumerate(self.passes, 1):
             if name_of(step) in disabled:
                 runs.append(PassRun(name_of(step), False, 0.0, None, disabled=True))
                 log.info("%s: disabled by %s", name_of(step), DISABLE)
                 continue
-            current, run = self._run(step, current)
+            current, run = self._run(step, current, partial(observe or _ignore, number))
             log.info("%s: modified=%s %.1f ms", run.name, run.modified, 1e3 * run.seconds)
             runs.append(run)
         return PipelineResult(current, any(run.modified for run in runs), tuple(runs), match_inputs(names, current))
@@ -132,7 +138,7 @@ class PassPipeline:
             raise DeadkvError(f"{DISABLE}: unknown pass {unknown[0]!r}: available are {', '.join(sorted(known))}")
         return names
 
-    def _run(self, step: PassBase, before: GraphModule) -> tuple[GraphModule, PassRun]:
+    def _run(self, step: PassBase, before: GraphModule, observe: Change) -> tuple[GraphModule, PassRun]:
         name = name_of(step)
         started = perf_counter()
         edits_in_place = bool(getattr(step, "inplace", False))
@@ -140,13 +146,17 @@ class PassPipeline:
         result = step(before)
         if result is None:
             raise DeadkvError(f"pass {name} returned no PassResult")
+        if result.modified:
+            try:
+                observe(name, original, result.graph_module)
+            except Exception:
+                _undo(before, original)
+                raise
         error, report = _flaw(original, result, step), _report(result)
         seconds = perf_counter() - started
         if error is None:
             return result.graph_module, PassRun(name, result.modified, seconds, report)
-        if edits_in_place:
-            before._modules, before.meta = original._modules, original.meta
-            before.graph = original.graph
+        _undo(before, original)
         if not self.keep_unverified:
             raise error
         log.warning("%s", error)
@@ -156,6 +166,17 @@ class PassPipeline:
 def name_of(step: PassBase) -> str:
     """A pass's own name, or that of its class."""
     return str(getattr(step, "name", type(step).__name__))
+
+
+def _undo(edited: GraphModule, original: GraphModule) -> None:
+    """Leaves a module that was edited in place as it was; of one that was not, `original` is the module itself."""
+    if edited is not original:
+        edited._modules, edited.meta = original._modules, original.meta
+        edited.graph = original.graph
+
+
+def _ignore(number: int, name: str, before: GraphModule, after: GraphModule) -> None:
+    """An observer for when there is none."""
 
 
 def _report(result: PassResult) -> Report | None:

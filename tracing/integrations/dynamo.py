@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, InputMap, PassPipeline
+from tracing.dump import graph_dump
 
 Compiled = Callable[..., Any]
 Backend = Callable[..., Compiled]
 INNER, PASSES = "inner", "passes"
 
 
-def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backend:
+def with_passes(inner: str | Backend, passes: Sequence[str | PassBase], *, dump: str | Path | None = None) -> Backend:
     """A torch.compile backend that runs `passes` on Dynamo's graph, verifies them, and calls `inner`.
 
     torch.compile(model, backend=with_passes("neuron", ["prune-prefix-cache{policy=liveness}"]))
@@ -28,6 +30,8 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backe
     Args:
         inner: the backend that compiles, by name or as a callable.
         passes: passes to run, as objects or text.
+        dump: folder for the graphs before and after each pass that changed something, by default the one that the
+            environment variable DEADKV_DUMP names (`tracing.dump`).
 
     Raises:
         DeadkvError: unknown pass or option, or no backend of that name.
@@ -36,7 +40,7 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase]) -> Backe
     compiler = _backend(inner)
 
     def compile_pruned(graph_module: GraphModule, example_inputs: Sequence[Tensor], **options: Any) -> Compiled:
-        result = pipeline(graph_module)
+        result = pipeline(graph_module, graph_dump(dump, "graph"))
         inputs = result.input_map
         compiled = compiler(result.graph_module, list(inputs.select(example_inputs)), **options)
         return compiled if inputs.is_identity else _selecting(compiled, inputs)
