@@ -31,13 +31,17 @@ def chosen(operands: Sequence[Any], bits: int) -> list[Any]:
 
 
 def _mix(x: Tensor, operands: Sequence[Tensor | None]) -> Tensor:
-    """A new tensor like `x` that depends on the elements of `x` and of every operand."""
+    """A new dense tensor like `x` that depends on the elements of `x` and of every operand."""
     total = sum(
         (operand.double().sum() for operand in operands if operand is not None), torch.zeros((), dtype=torch.double)
     )
     if x.dtype.is_floating_point:
-        return x + total.to(x.dtype)
-    return torch.where(total.nan_to_num() > 0.5, x + 1 if x.dtype is not torch.bool else ~x, x)
+        return (x + total.to(x.dtype)).contiguous()
+    return torch.where(total.nan_to_num() > 0.5, x + 1 if x.dtype is not torch.bool else ~x, x).contiguous()
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def _blend(x: Tensor, a: Tensor | None, b: Tensor | None, c: Tensor | None, reads: int, declared: int) -> Tensor:
@@ -57,7 +61,7 @@ def _store(into: Tensor, x: Tensor, y: Tensor | None, reads: int, declared: int)
 def _store_some(a: Tensor, b: Tensor, x: Tensor, writes: int) -> Tensor:
     for target in chosen([a, b], writes):
         target.copy_(_mix(target, [x]))
-    return x.clone()
+    return _copy(x)
 
 
 def _peek(x: Tensor, a: Tensor | None, reads: int, declared: int) -> Tensor:
@@ -66,7 +70,7 @@ def _peek(x: Tensor, a: Tensor | None, reads: int, declared: int) -> Tensor:
 
 def _hidden(x: Tensor, a: Tensor) -> Tensor:
     a.copy_(_mix(a, [x]))
-    return x.clone()
+    return _copy(x)
 
 
 def _like(x: Tensor, *rest: Any) -> Tensor:
