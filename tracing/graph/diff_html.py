@@ -20,6 +20,7 @@ from tracing.graph.kept import path_ends
 from tracing.graph.page_data import PageData
 from tracing.graph.page_sections import Section, kept, repeated_rows, repeated_sites, section, site_entries, tiles
 from tracing.graph.reasons import Reasons
+from tracing.graph.relation import warning
 from tracing.graph.view import counted, headline, interface_rows
 
 _STYLES = ("page.css", "viewer.css")
@@ -63,6 +64,7 @@ def render_html(diff: GraphDiff, before: GraphDoc, after: GraphDoc, buckets: Seq
     }
     return _template().render(
         diff=diff,
+        warning=warning(diff),
         headline=headline(diff),
         tiles=tiles(diff),
         nodes=(count_nodes(before), count_nodes(after)),
