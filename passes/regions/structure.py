@@ -36,8 +36,9 @@ def renumbered(path: Path, value: Any, dropped: frozenset[Path]) -> Path:
     """Where `value[path]` is found once the leaves at `dropped` are gone. A dict's keys stay, indices close up."""
     moved: list[int | str] = []
     for depth, key in enumerate(path):
-        before = path[:depth]
-        gone = sum((*before, index) in dropped for index in range(key)) if isinstance(key, int) else 0
-        moved.append(key - gone if isinstance(value, (tuple, list)) and isinstance(key, int) else key)
+        if isinstance(value, (tuple, list)) and isinstance(key, int):
+            moved.append(key - sum((*path[:depth], index) in dropped for index in range(key)))
+        else:
+            moved.append(key)
         value = value[key]
     return tuple(moved)
