@@ -70,12 +70,12 @@ class GraphDiff:
 
     def op_counts(self) -> tuple[tuple[str, int, int], ...]:
         """(target, nodes before, nodes after) where they differ, largest change first."""
-        before, after = _counts(self.before), _counts(self.after)
+        before, after = count_ops(self.before), count_ops(self.after)
         changed = [(op, before[op], after[op]) for op in before.keys() | after.keys() if before[op] != after[op]]
         return tuple(sorted(changed, key=lambda count: (-abs(count[1] - count[2]), count[0])))
 
     def to_dict(self) -> dict[str, Any]:
-        """The diff as JSON-able data, documented in docs/graph-format.md."""
+        """The diff as JSON-able data, documented in docs/diff.md."""
         return diff_dict(self)
 
 
@@ -151,8 +151,9 @@ def count_nodes(doc: GraphDoc) -> int:
     return len(doc.nodes) + sum(count_nodes(graph) for _, graph in doc.subgraphs)
 
 
-def _counts(doc: GraphDoc) -> Counter[str]:
+def count_ops(doc: GraphDoc) -> Counter[str]:
+    """Nodes of a graph and of the graphs nested in it by operator, or by `op` where nothing is called."""
     ops = Counter(node.target if node.op.startswith("call") else node.op for node in doc.nodes)
     for _, graph in doc.subgraphs:
-        ops.update(_counts(graph))
+        ops.update(count_ops(graph))
     return ops

@@ -24,6 +24,7 @@ from passes.ops.signature import signature
 from passes.registration import DEFAULT_CONTRACTS
 from passes.rewrites import NewCall
 from passes.stand_ins import NoStandIn, stand_in
+from tracing.testing.equality import same
 from tracing.testing.flaws import ContractCheck, ContractViolation, Flaw
 from tracing.testing.poison import poisons
 from tracing.testing.samples import Sample, bound_call, find_samples
@@ -103,7 +104,7 @@ class _Trial:
     def flaws(self) -> Iterator[Flaw]:
         """Everything that is wrong, at most one of a kind for each operand."""
         for name, value in self.values.items():
-            if name not in self.written and not _same(value, self.expected[f"operand {name}"]):
+            if name not in self.written and not same(value, self.expected[f"operand {name}"]):
                 yield Flaw(self.index, name, "written", None, f"operand {name} changes")
         for name in self.unread:
             for poison, value in poisons(self.values[name]):
@@ -180,20 +181,7 @@ def _given(made: Any, values: Mapping[str, Any]) -> tuple[str, Any]:
 def _first_difference(expected: Outcome, found: Outcome) -> str | None:
     if expected.keys() != found.keys():
         return "the number of outputs"
-    return next((what for what, value in expected.items() if not _same(value, found[what])), None)
-
-
-def _same(one: Any, other: Any) -> bool:
-    left, right = pytree.tree_leaves(one), pytree.tree_leaves(other)
-    return len(left) == len(right) and all(map(_same_leaf, left, right))
-
-
-def _same_leaf(one: Any, other: Any) -> bool:
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
-        return type(one) is type(other) and bool(one == other)
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
+    return next((what for what, value in expected.items() if not same(value, found[what])), None)
 
 
 def _described(error: Exception) -> str:
