@@ -15,7 +15,7 @@ from tracing.graph.document import GraphDoc, Node, Ref
 from tracing.graph.escape import one_line
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "<" in name or not name.isprintable()])
 def test_hostile_text_is_shown_and_runs_nothing(show: Show, name: str) -> None:
     found = hostile_diff(name)
     page = show(render_html(found, found.before, found.after))

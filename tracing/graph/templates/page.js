@@ -14,7 +14,7 @@ const KEYS = {
   Enter: () => selected !== null && select(selected, { open: true }),
   o: () => follow(selected === null ? [] : pane.rows[selected].node.operands),
   u: () => follow(selected === null ? [] : pane.users[pane.rows[selected].before ? "before" : "after"][selected]),
-  b: () => history.back(),
+  b: () => history.state?.inside && history.back(),
   f: () => at("near").click(),
   t: () => at("theme").click(),
   "/": () => at("search").focus(),
@@ -89,11 +89,19 @@ function showSide(side) {
 function onAddress() {
   const place = parsePlace(location.hash);
   if (place) go(place, { record: false });
+  else deselect();
+}
+
+function onLink(event) {
+  const place = parsePlace(event.target.closest("a")?.getAttribute("href") ?? "");
+  if (!place || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go(place, { record: true });
 }
 
 function listen() {
   document.addEventListener("keydown", onKey);
-  addEventListener("hashchange", onAddress);
+  document.addEventListener("click", onLink);
   addEventListener("popstate", onAddress);
   at("rows").addEventListener("click", onRowClick);
   at("ruler").addEventListener("click", onRulerClick);

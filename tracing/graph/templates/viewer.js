@@ -22,7 +22,7 @@ function select(index, { open = false, record = true } = {}) {
   if (list.placeOf(index) < 0) clearFilters();
   uncover(row, open);
   if (open || !details.panel.hidden) details.show(pane, row);
-  if (record) history.pushState(null, "", placeOf(pane.index, index));
+  if (record) history.pushState({ inside: true }, "", placeOf(pane.index, index));
   list.reveal(list.placeOf(index), true);
   list.refresh();
   ruler();
@@ -50,6 +50,14 @@ function parts(row) {
   }
   for (const index of pathOf(row)) found.set(index, "path");
   return found;
+}
+
+function deselect() {
+  selected = null;
+  marked = new Map();
+  details.panel.hidden = true;
+  list.refresh();
+  ruler();
 }
 
 function closeDetails() {
