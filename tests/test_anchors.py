@@ -177,3 +177,14 @@ def test_the_bytes_of_a_site_are_those_of_the_gather_and_of_the_copies_behind_it
     (site,) = PrunePrefixCache(policy="liveness").explain(build.module(x)).sites
     elements = 12 * 4 * 2 * 8
     assert site.bytes == elements * (4 + 4) + elements * (4 + 4) + elements * (4 + 2)
+
+
+def test_a_result_of_a_loop_is_not_the_operand_that_it_began_as() -> None:
+    build = RegionBuilder()
+    x, table = build.input("x", *X), build.input("block_table", 3, 4, dtype=torch.int32)
+    inner = build.nested()
+    carried, _ = inner.input("carried", *POOL), inner.input("row", *X[1:])
+    build.body("combine", inner.returning((inner.call(aten.exp.default, carried),)))
+    loop = build.scan("combine", [build.parameter("past_key_values.0", *POOL)], [x])
+    gathered = build.site(build.item(loop, 0), table)
+    assert layers_and_roles(build.module(x, gathered)) == []

@@ -96,3 +96,14 @@ def test_a_path_leads_to_the_condition_of_a_loop() -> None:
     assert pinned_by(build.returning((build.item(call, 0),)))[:3] == (
         "while_loop", "while_loop.condition/sum_1", "while_loop.condition/gt",
     )  # fmt: skip
+
+
+def test_of_two_that_take_one_result_the_later_is_named() -> None:
+    build = RegionBuilder()
+    x, prior = start(build)
+    inner = build.nested()
+    given, past = inner.input("given", *X), inner.input("past", *X)
+    build.body("layer", inner.returning((inner.call(aten.add.Tensor, given, past),)))
+    call = build.call_module("layer", x, prior)
+    first = build.call(aten.exp.default, build.item(call, 0))
+    assert pinned_by(build.returning((first, build.item(call, 0)))) == ("layer", "layer/add", "getitem_1", "output")

@@ -207,6 +207,8 @@ def test_an_operator_whose_schema_shows_no_lanes_is_not_bound() -> None:
     assert marker(aten.fill_.Scalar, a, 0) is not None
     assert marker(aten.ones.default, [1]) is None
     assert marker(aten.equal.default, a, b) is None
+    assert marker(aten._assert_async.default, a) is None
+    assert marker(aten.native_layer_norm.default, a, [1], None, None, 1e-5) is None
 
 
 def plain(x: Tensor) -> Tensor:
