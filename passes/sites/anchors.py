@@ -55,7 +55,7 @@ class Anchors:
     attention: Mapping[str, tuple[Call, ...]] = field(default_factory=dict)
     source: str = "nothing"
 
-    @property
+    @cached_property
     def table_nodes(self) -> tuple[Node, ...]:
         """The inputs that hold a block table, in graph order."""
         return tuple(node for name, node in self.nodes.items() if name in self.tables)
