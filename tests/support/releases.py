@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tracing.backends.packages import installed
 from tracing.decoder import Variant
 
 RELEASE = tuple(int(part) for part in torch.__version__.split(".")[:2])
 DYNAMO_TRACES_SCAN = RELEASE >= (2, 13)  # it does in 2.13.0 and does not in 2.9.1
+
+HAS_TORCH_XLA = installed("torch_xla")
+needs_torch_xla = pytest.mark.skipif(
+    not HAS_TORCH_XLA, reason="torch_xla has no release for this torch; `make torch29` runs these tests with 2.9"
+)
 
 
 def skip_what_torch_cannot_trace(variant: Variant, frontend: str) -> None:

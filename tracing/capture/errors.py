@@ -41,7 +41,8 @@ _RULES = (
     _Rule(
         "more than one element of the written-to tensor",
         "it writes in place into an expanded tensor",
-        "clone the tensor (an attention mask, mostly) before the write, or write functionally with torch.where",
+        "clone the tensor (an attention mask, mostly) before the write, or write functionally with torch.where "
+        "(torch.func.functionalize would add the writes to one element up)",
     ),
     _Rule(
         "(found two different|at least two) devices,? .*meta",

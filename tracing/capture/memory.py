@@ -16,7 +16,7 @@ def memory_of(tensor: Tensor) -> Hashable:
 
 
 def is_plain(value: object) -> TypeGuard[Tensor]:
-    """Whether `value` is a strided tensor whose sizes are numbers, so that `memory_of` can tell."""
+    """Whether `value` is a strided tensor whose sizes and strides are numbers, so that `memory_of` can tell."""
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
-    return all(isinstance(size, int) for size in value.shape)
+    return all(isinstance(number, int) for number in (*value.shape, *value.stride(), value.storage_offset()))

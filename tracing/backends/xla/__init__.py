@@ -62,7 +62,8 @@ class TorchXlaBackend:
 
         refuse_newer_kernels(request.after, get_target(request.target))
         command = neuronx_cc_command(request.target, request.compiler_args)
-        found = {role: _lowered(request, role) for role in ("before", "after")}
+        found = {"before": _lowered(request, "before")}
+        found["after"] = found["before"] if request.after is request.before else _lowered(request, "after")
         for role, (module, _) in found.items():
             (request.out_dir / f"{role}.hlo.pb").write_bytes(module)
         described = {role: description for role, (_, description) in found.items()}

@@ -21,6 +21,7 @@ from torch_xla import _XLAC
 from passes.errors import DeadkvError
 from tracing.backends.hlo.proto import NEURON_KERNEL
 from tracing.backends.kernels import STAND_IN_API_VERSION, Kernel, bind_operands, is_marker, kernel_of, qualified_name
+from tracing.graph.targets import OpaqueTarget
 
 _XLA = torch.device("xla")
 _PLAIN = ("aten", "prims", "prim")
@@ -43,22 +44,22 @@ def on_xla(gm: GraphModule) -> GraphModule:
 def _edit(node: Node) -> None:
     node.args = map_aggregate(node.args, _device)
     node.kwargs = map_aggregate(node.kwargs, _device)
-    if not isinstance(node.target, OpOverload):
-        return
     kernel = kernel_of(node.target)
-    if kernel is not None:
+    if kernel is not None and isinstance(node.target, OpOverload):
         node.target = _custom_call(kernel, node.target)
-    elif is_marker(node.target):
+    elif isinstance(node.target, OpOverload) and is_marker(node.target):
         node.target = _barrier(node.target)
     elif not _lowers(node.target):
         raise DeadkvError(
-            f"torch_xla has no lowering for {node.target} (node {node.name}), and would run its Python implementation "
-            "wrongly: register the operator as a kernel with a torch reference, or choose --backend hlo"
+            f"torch_xla has no lowering for {getattr(node.target, 'name', node.target)} (node {node.name}): trace the "
+            "model with plain torch in its place"
         )
 
 
-def _lowers(op: OpOverload) -> bool:
+def _lowers(op: Any) -> bool:
     """Whether torch_xla lowers an operator itself or meets it as the operators that it is composed of."""
+    if not isinstance(op, OpOverload):
+        return not isinstance(op, OpaqueTarget)
     name = qualified_name(op)
     return op.namespace in _PLAIN or _has_kernel(name, "XLA") or _has_kernel(name, "CompositeImplicitAutograd")
 
