@@ -203,6 +203,20 @@ def test_an_operand_that_the_call_aliases_is_written_whatever_the_contract_says(
         assert not check_prune(module, None, policy="liveness").modified
 
 
+@pytest.mark.parametrize(
+    ("aliases", "config", "written"),
+    [({1: 1}, "", {"pool"}), ({1: 1}, "c", {"pool"}), ({}, "c", set()), ({}, "", {"x", "pool"})],
+)
+def test_what_a_kernel_writes_shows_in_its_aliases_or_is_everything_until_it_is_compiled(
+    aliases: dict[int, int], config: str, written: set[str]
+) -> None:
+    build = GraphBuilder()
+    x, _table, pool = _operands(build)
+    operands = {"x": x, "pool": pool}
+    call = resolve(kernel_node(build, "attend", operands, results=[x, pool], aliases=aliases, config=config))
+    assert call is not None and call.kernel is not None and call.kernel.written == written
+
+
 def block_tkg(x: Tensor, pool: Tensor, table: Tensor) -> Tensor:
     index = materialize(pool, table).sum().to(torch.int32)
     return attention_block_tkg_nki(pool, pool, False, table, x, kv_cache_update_idx=index)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.fx import GraphModule, Node
 
-from passes import PrunePrefixCache, PruneResult
+from passes import PrunePrefixCache, PruneResult, register_contract
 from passes.shrink import CAPTURE
+from tests.cases import ops
 from tests.support.builder import decode_graph, decode_inputs
 from tests.support.prunes import check_prune
 from tests.support.regions import RegionBuilder
@@ -150,3 +151,15 @@ def test_recorded_inputs_are_those_that_are_left() -> None:
     module.meta[CAPTURE] = Record(("x", "active_block_table"))
     result = PrunePrefixCache(policy="liveness", shrink_inputs=True)(module)
     assert result.graph_module.meta[CAPTURE] == Record(("x",))
+
+
+@pytest.mark.parametrize("writes", [{"prior"}, {"x", "prior"}, ()])
+def test_an_operand_that_a_contract_reads_stays_whether_or_not_it_is_also_written(writes: Any) -> None:
+    build = Decode()
+    pool = build.parameter("past_key_values.0", 10, 4, 2, 8)
+    used = build.call(ops.attend_unknown, build.x, pool, build.table, build.prior)
+    module = build.returning((used,))
+    with register_contract("caselib::attend_unknown", reads={"x", "prior"}, writes=writes):
+        assert [site.status for site in LIVENESS(module).report.sites] == ["live"]
+    with register_contract("caselib::attend_unknown", reads={"x"}, writes=()):
+        assert [site.status for site in LIVENESS(module).report.sites] == ["pruned"]
