@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import pickle
+import random
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +26,8 @@ from tracing.cli import main
 from tracing.decoder import build_decoder
 from tracing.graph import document, graph_module, text
 from tracing.graph.pt2 import is_archive, load_archive
+from tracing.graph.pt2.archive import read_archive
+from tracing.graph.pt2.reader import read_program
 from tracing.graph.targets import OpaqueTarget
 
 MODEL, SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
@@ -273,3 +277,48 @@ def test_what_is_no_archive_is_one_line(folder: Path, tmp_path: Path) -> None:
         load_archive(compressed)
     with pytest.raises(DeadkvError, match="No such file"):
         load_archive(tmp_path / "absent.pt2")
+
+
+JUNK = (
+    None,
+    0,
+    -1,
+    2**70,
+    1.5,
+    "",
+    "x",
+    "torch.ops.aten.mm",
+    "\u202e\x00",
+    [],
+    {},
+    [[]],
+    {"as_int": 1},
+    {"as_none": True},
+)
+
+
+def places(found: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container of a JSON value, with each of its keys."""
+    for key in list(found) if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ():
+        yield found, key
+        yield from places(found[key])
+
+
+def test_a_damaged_program_is_read_or_refused_in_one_line(folder: Path) -> None:
+    archive = read_archive(folder / "parts.pt2")
+    content = json.dumps(archive.program)
+    chooser = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        program = json.loads(content)
+        container, key = chooser.choice(list(places(program["graph_module"])))
+        if isinstance(container, dict) and chooser.random() < 0.3:
+            del container[key]
+        else:
+            container[key] = chooser.choice(JUNK)
+        try:
+            text(read_program(dataclasses.replace(archive, program=program)))
+        except DeadkvError as error:
+            assert_one_line(error)
+            refused += 1
+    assert 100 < refused < 400

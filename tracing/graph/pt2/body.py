@@ -79,7 +79,7 @@ class BodyReader:
         kwargs = {given["name"]: _renamed(value, reads) for given, value in inputs if given.get("kind") == _KEYWORD}
         outputs = node["outputs"]
         tuple_of_one = target.startswith("hop.") and node.get("is_hop_single_tensor_return") is False
-        if len(outputs) == 1 and next(iter(outputs[0])) in _SINGLE and not tuple_of_one:
+        if len(outputs) == 1 and not tuple_of_one and any(kind in _SINGLE for kind in outputs[0]):
             name = _name(outputs[0]) or self._free(target)
             self._add(name, "call_function", target, args, kwargs, self.types.get(name), source)
         else:

@@ -9,7 +9,7 @@ from passes.errors import DeadkvError
 from tracing.graph import decode
 from tracing.graph.check import check
 from tracing.graph.document import GraphDoc
-from tracing.graph.escape import quoted
+from tracing.graph.escape import quoted, shortened
 from tracing.graph.natural import natural
 from tracing.graph.pt2.archive import MODEL, Archive, read_archive
 from tracing.graph.pt2.body import BodyReader, Json
@@ -34,19 +34,22 @@ def load_archive(path: Path) -> GraphDoc:
         DeadkvError: naming the file and what is wrong, or what torch.export.load would run.
     """
     try:
-        doc = _document(read_archive(path))
-        check(doc)
+        return read_program(read_archive(path))
     except DeadkvError as error:
         raise DeadkvError(f"{path}: {error}") from error
-    return doc
 
 
-def _document(archive: Archive) -> GraphDoc:
+def read_program(archive: Archive) -> GraphDoc:
+    """The graph of an archive. Raises DeadkvError if it is no exported program that deadkv reads."""
     try:
-        return decode.graph(_graph(archive))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        what = " ".join(str(error).split())
-        raise DeadkvError(f"{MODEL}: does not fit torch's export schema {SCHEMA_MAJOR}: {what[:200]}") from error
+        doc = decode.graph(_graph(archive))
+    except DeadkvError:
+        raise
+    except Exception as error:  # whatever a hostile program does to the reader, the answer is one line
+        what = shortened(f"{type(error).__name__}: {error}")
+        raise DeadkvError(f"{MODEL}: does not fit torch's export schema {SCHEMA_MAJOR}: {what}") from error
+    check(doc)
+    return doc
 
 
 def _graph(archive: Archive) -> Json:
