@@ -13,7 +13,8 @@ import torch
 from torch.fx import GraphModule, symbolic_trace
 
 from passes.errors import DeadkvError
-from tracing.backends import BackendRequest, get_backend
+from tests.support.nki import nki
+from tracing.backends import BackendRequest, get_backend, get_target, kernels
 from tracing.backends.command import neuronx_cc_command
 from tracing.backends.neuronx_cc import OUTPUT_LOG
 from tracing.capture import capture
@@ -226,3 +227,62 @@ def test_a_kernel_stand_in_is_never_compiled(compiler: Callable[..., None], out:
     ):
         get_backend("neuronx-cc").run(request)
     assert not (out / "after.neff").exists()
+
+
+def test_a_dry_run_leaves_an_installed_compiler_alone(compiler: Callable[..., None], out: Path) -> None:
+    compiler("pathlib.Path('ran').write_text('yes')")
+    result = get_backend("neuronx-cc", dry_run=True).run(request_for(out, dry_run=True))
+    assert (out / "command.txt").read_text() == COMMAND + "\n"
+    assert not (out / "ran").exists() and not (out / "after.neff").exists()
+    assert result.exit_code is None and result.message.startswith("dry run: run the command in command.txt")
+    assert get_backend("auto", dry_run=True).name == "neuronx-cc"
+
+
+@pytest.mark.parametrize("target", ["inf2", "trn1", "trn2"])
+def test_each_target_is_named_in_the_command(target: str) -> None:
+    command = " ".join(neuronx_cc_command(target))
+    assert f"--target {target} --model-type transformer --auto-cast none -O2" in command
+    assert "lnc" not in command
+
+
+@pytest.mark.parametrize("argument", ["--logical-nc-config=1", "-lnc", "--lnc=2", "--native-int64=all"])
+def test_options_of_newer_cores_are_for_newer_targets(argument: str) -> None:
+    assert argument in neuronx_cc_command("trn2", (argument,))
+    for target in ("inf2", "trn1"):
+        with pytest.raises(
+            DeadkvError, match=f"{argument}' is not for {target}: leave it out, or choose --target trn2"
+        ):
+            neuronx_cc_command(target, (argument,))
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    """The body of an NKI kernel."""
+    return x * 2
+
+
+def test_a_kernel_call_for_newer_cores_is_refused_by_reason(compiler: Callable[..., None], out: Path) -> None:
+    compiler()
+    inputs = (torch.ones(2, 3),)
+    graph = capture(nki(scaled), inputs)
+    request = BackendRequest(graph, graph, inputs, (), "inf2", out)
+    reason = (
+        r"nki_kernel_wrapper \(node nki_scaled_proxy\) is a kernel for NeuronCore-v3 and later, and inf2 has "
+        r"NeuronCore-v2: compile for trn2, or trace the model with the kernel's torch reference in its place"
+    )
+    for backend in (get_backend("neuronx-cc"), get_backend("hlo")):
+        with pytest.raises(DeadkvError, match=reason):
+            backend.run(request)
+    assert not list(out.iterdir())
+
+
+def test_a_kernel_without_a_reference_is_refused_on_older_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = build_decoder("tiny", "base", batch=1, bucket=16)
+    graph = capture(decoder, decoder.example_inputs())
+    kernel = kernels.Kernel("attention_block_tkg", None, results=3, neuron_core=3)
+    op = torch.ops.deadkv.attention_block_tkg.default
+    monkeypatch.setattr(kernels, "kernel_of", lambda target: kernel if target is op else None)
+    with pytest.raises(
+        DeadkvError, match=r"attention_block_tkg.* is a kernel for NeuronCore-v3 and later, and trn1 has"
+    ):
+        kernels.refuse_newer_kernels(graph, get_target("trn1"))
+    kernels.refuse_newer_kernels(graph, get_target("trn2"))

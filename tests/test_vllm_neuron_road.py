@@ -99,7 +99,7 @@ def test_in_place_operations_reach_the_passes_after_it(fork: bool) -> None:
     made = manager.run_passes(gm)
     assert [node.name for node in made.graph.nodes] == names
     inputs = [str(node.target) for node in made.graph.find_nodes(op="placeholder")]
-    assert {out: inputs[index] for out, index in aliasing.io_map.items()} == {1: "l_cache_"}
+    assert {out: inputs[index] for out, index in aliasing.io_map.items()} == {1: "L_cache_"}
 
 
 def test_the_in_place_methods_are_met() -> None:
