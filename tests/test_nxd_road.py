@@ -1,6 +1,8 @@
 """The passes under NxD's builders, against stand-ins that call and check what the real ones do."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from passes import DeadkvError
 from tests.support.fakes.neuronx_distributed import BaseModelInstance, ModelBuilder, trace
 from tests.support.fakes.neuronx_distributed_inference import DecoderModelInstance, ModelWrapper, NeuronDecoder, weights
+from tests.support.releases import needs_torch_xla
 from tracing.decoder import Decoder, build_decoder, random_caches, random_inputs, random_weights
 from tracing.integrations.nxd import (
     PrunedForward,
@@ -273,3 +276,17 @@ def test_inputs_that_the_functional_api_cannot_take(args: Any, kwargs: Any, mess
 
     with pytest.raises(DeadkvError, match=message):
         pruned_for_nxd(Two(), args, kwargs)
+
+
+@needs_torch_xla
+def test_on_the_xla_device_the_pruned_forward_lowers_to_the_same_bytes() -> None:
+    """Captured with its parameters on the device, as NxD traces it; stock torch_xla, one lowering a process."""
+    (plain_nodes, plain), (nodes, pruned) = (_lowered(how) for how in ("plain", "pruned"))
+    assert plain_nodes == "0" and int(nodes) > 100
+    assert plain == pruned
+
+
+def _lowered(how: str) -> list[str]:
+    command = [sys.executable, "-m", "tests.support.lazy_forward", how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return done.stdout.splitlines()[-1].split()
