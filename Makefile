@@ -2,6 +2,7 @@
 # make test    the tests
 # make lint    ruff and mypy --strict
 # make fuzz    20,000 random graphs; GRAPHS=100000 SEED=7 for more and for others (`make test` takes 1,000)
+# make mutation mutants of passes/, and the tests that kill them; FILES="passes/plan.py" SAMPLE=99 SEED=7
 # make golden  rewrite the golden files (then read the diff)
 # make torch29 the tests on torch 2.9.1 with torch_xla 2.9.0, the versions of Neuron SDK 2.29 (several GB)
 
@@ -11,8 +12,10 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 GRAPHS ?= 20000
 SEED ?= 1
+FILES ?=
+SAMPLE ?= 12
 
-.PHONY: demo test lint fuzz golden torch29 clean
+.PHONY: demo test lint fuzz mutation golden torch29 clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +32,10 @@ test: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	DEADKV_FUZZ_GRAPHS=$(GRAPHS) DEADKV_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
+
+mutation: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation $(FILES) --sample $(SAMPLE) --seed $(SEED)
 
 golden: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/test_goldens.py --snapshot-update

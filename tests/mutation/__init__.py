@@ -1,0 +1,1 @@
+"""Mutation testing of `passes`: `make mutation`, explained in docs/mutation.md."""
