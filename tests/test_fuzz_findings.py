@@ -9,8 +9,9 @@ import torch
 from torch.fx import GraphModule
 
 from passes import PruneVerificationError, verify_prune
+from tests.fuzz import kernels
 from tests.support.builder import GraphBuilder
-from tests.support.regions import node
+from tests.support.regions import erase, node, sharing_copy
 from tests.test_regions import Decode, X, graph_at, pruned
 
 aten = torch.ops.aten
@@ -103,4 +104,52 @@ def test_a_call_that_still_takes_a_result_that_is_gone_is_rejected(other: str, m
     made = node(after, "ones_like")
     made.target, made.args, made.kwargs = aten.ones_like.default, (node(after, other),), {}
     with pytest.raises(PruneVerificationError, match=message):
+        verify_prune(before, after)
+
+
+@pytest.mark.parametrize("sizes", [[-1], [0, 1], [1]])
+def test_a_factory_of_another_size_is_rejected(sizes: list[int]) -> None:
+    """FakeTensor takes -1 for 0, and torch raises when the graph runs."""
+
+    def graph(made: list[int] | None) -> GraphModule:
+        build = GraphBuilder()
+        x = build.input("x", 0)
+        module = build.module(build.call(aten.empty_like.default, x))
+        if made is not None:
+            call = node(module, "empty_like")
+            call.target, call.args, call.kwargs = aten.empty.memory_format, (made,), {"dtype": torch.float32}
+        return module
+
+    verify_prune(graph(None), graph([0]))
+    with pytest.raises(PruneVerificationError, match=r"negative size|its shape becomes"):
+        verify_prune(graph(None), graph(sizes))
+
+
+def test_a_stand_in_of_a_negative_size_is_rejected() -> None:
+    """Seed 3001758: of a tensor that stands for an unread operand the verifier asked only what makes it."""
+    build = Decode()
+    before = build.returning((build.call(kernels.strict, build.x, build.prior, build.x, build.x, 0, 0),))
+    after, _ = pruned(before)
+    (made,) = (found for found in after.graph.nodes if found.target is aten.empty.memory_format)
+    assert made.args == ([0],)
+    made.args = ([-1],)
+    with pytest.raises(PruneVerificationError, match="negative size"):
+        verify_prune(before, after)
+
+
+@pytest.mark.parametrize("name", ["view_as", "reshape_as", "expand_as", "type_as"])
+@pytest.mark.parametrize("into_pool", [False, True])
+def test_a_write_through_a_view_writes_its_first_operand_only(name: str, into_pool: bool) -> None:
+    """Seed 2003821: a dead write through `view_as(copy, kept)` was refused as one to `kept`."""
+    build = Decode()
+    kept = build.call(aten.neg.default, build.pool)
+    target = build.pool if into_pool else build.call(aten.clone.default, build.pool)
+    build.call(aten.zero_.default, build.call(getattr(aten, name).default, target, kept))
+    before = build.returning((build.x, kept))
+    after = sharing_copy(before)
+    erase(after, "zero_", name, *[] if into_pool else ["clone"])
+    if into_pool:
+        with pytest.raises(PruneVerificationError, match="which outlives it"):
+            verify_prune(before, after)
+    else:
         verify_prune(before, after)

@@ -15,7 +15,7 @@ from passes.ops.signature import signature
 from passes.verify.arguments import differences
 from passes.verify.correspondence import Correspondence
 from passes.verify.folds import is_folded
-from passes.verify.tensors import recall_flaw
+from passes.verify.tensors import has_negative_size, recall_flaw
 from passes.verify.trail import reject
 
 
@@ -25,6 +25,8 @@ def check_edits(pair: Correspondence, contracts: Contracts, explained: Collectio
         is_call = node.target in _INSERTABLE or (node.op == "call_method" and node.target == "size")
         if not is_call and node not in explained:
             reject(None, f"%{node.name} ({node.target}) was inserted, which no pruning needs", pair.within)
+        if has_negative_size(node):
+            reject(None, f"%{node.name} was inserted with a negative size", pair.within)
     for old, new in pair.edited():
         is_result = pair.is_nested and old.op == "output"
         flaw = None if old in explained or is_result else _edit_flaw(pair, old, new, contracts)

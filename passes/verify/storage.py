@@ -21,8 +21,10 @@ _FRESH_COMPOSITES = frozenset("where take_along_dim matmul linear softmax layer_
 _VIEWS = frozenset(
     "view reshape _unsafe_view permute transpose t squeeze unsqueeze flatten unflatten expand slice select "
     "narrow getitem detach alias contiguous to unsafe_split "
-    "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim".split()
+    "unsafe_split_with_sizes lift_fresh split chunk unbind as_strided movedim view_as "
+    "reshape_as expand_as type_as".split()
 )
+"""The result may share the first operand's storage, and no other's."""
 
 _FRESH_FUNCTIONS = frozenset(
     {F.embedding, F.softmax, F.layer_norm, F.rms_norm, F.relu, F.silu, operator.truediv, operator.floordiv,

@@ -18,6 +18,7 @@ _SUCCESSORS: Mapping[str, str] = {
 }  # fmt: skip
 """The only call that may take another's place: the same elements, with the shape given as numbers."""
 
+_FACTORIES = frozenset({"zeros", "ones", "full", "empty"})
 _TAKES_SELF = frozenset({"expand", "view", "reshape", "to"})
 
 
@@ -28,6 +29,8 @@ def recall_flaw(old: Node, new: Node, inserted: frozenset[Node]) -> str | None:
         return f"{old.target} became {new.target}, which is another computation"
     if operator_name(made) in _TAKES_SELF and not _same_self(old, made):
         return f"{new.target} is given another tensor"
+    if has_negative_size(made):
+        return f"{new.target} is given a negative size"
     if operator_name(made) == "full" and _fill(old) != _fill(made):
         return "it is filled with another value"
     return _layout_flaw(old, new, inserted)
@@ -44,6 +47,14 @@ def _made_by(new: Node) -> Node | None:
 def _same_self(old: Node, made: Node) -> bool:
     one, other = old.args[0], made.args[0]
     return isinstance(one, Node) and isinstance(other, Node) and one.name == other.name
+
+
+def has_negative_size(made: Node) -> bool:
+    """Whether a factory call is given one. FakeTensor makes an empty tensor of it, which torch refuses."""
+    if operator_name(made) not in _FACTORIES:
+        return False
+    sizes = made.args[0] if made.args else made.kwargs.get("size")
+    return any(isinstance(size, int) and size < 0 for size in (sizes if isinstance(sizes, (list, tuple)) else [sizes]))
 
 
 def _fill(node: Node) -> Any:
