@@ -114,3 +114,12 @@ def test_a_gather_in_a_loop_without_known_end_moves_an_unknown_number_of_bytes()
     call = build.while_loop("condition", gathering(build, "step"), [build.x], build.pool, build.table)
     (site,) = sites(build.returning((build.item(call, 0),)))
     assert (site.gather, site.bytes) == ("while_loop.step/index_select", None)
+
+
+@pytest.mark.parametrize(("dim", "found"), [(0, 0), (1, 1)])
+def test_outside_the_loop_the_second_dimension_of_all_pools_numbers_the_blocks(dim: int, found: int) -> None:
+    build = Layers()
+    inner, x, pool, table = build.layer()
+    index = build.call(aten.view.default, build.table, [-1])
+    build.call(aten.index_select.default, build.parameter("pools", LAYERS, *POOL), dim, index)
+    assert len(sites(scanned(build, inner, attended(inner, x, pool, table)))) == found

@@ -60,9 +60,6 @@ def region_demand(region: RegionFacts, wanted: Wanted, analyze_body: AnalyzeBody
     kept = _kept_operand(call, operands)
     if kept is not None:
         operands = tuple(Demand.DATA if index == kept else demand for index, demand in enumerate(operands))
-        results = tuple(
-            Demand.DATA if index == kept and index < call.carries else demand for index, demand in enumerate(results)
-        )
     return RegionDemand(operands, results, bodies, {} if kept is None else {kept: _KEPT[call.kind]})
 
 
