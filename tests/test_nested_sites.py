@@ -123,3 +123,14 @@ def test_outside_the_loop_the_second_dimension_of_all_pools_numbers_the_blocks(d
     index = build.call(aten.view.default, build.table, [-1])
     build.call(aten.index_select.default, build.parameter("pools", LAYERS, *POOL), dim, index)
     assert len(sites(scanned(build, inner, attended(inner, x, pool, table)))) == found
+
+
+def test_a_pool_of_a_nested_graph_is_named_by_its_path() -> None:
+    build = Layers()
+    inner = build.nested()
+    x, table = inner.input("x", *X), inner.input("table", 3, 4, dtype=torch.int32)
+    gathered = inner.site(inner.parameter("past_key_values.4", *POOL), table)
+    build.body("layer", inner.returning((inner.call(aten.add.Tensor, x, gathered),)))
+    call = build.call_module("layer", build.x, build.table)
+    (site,) = sites(build.returning((build.item(call, 0),)))
+    assert (site.cache, site.layer, site.gather) == ("layer.past_key_values.4", 2, "layer/index_select")
