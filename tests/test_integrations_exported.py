@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +140,9 @@ def test_dropping_inputs_is_refused() -> None:
     with pytest.raises(DeadkvError, match="an exported program keeps its inputs"):
         exported_with_passes(program, ["prune-prefix-cache{policy=liveness,shrink_inputs=true}"])
     assert gathers(exported_with_passes(program, [LIVENESS])) == 0
+
+
+def test_the_road_dumps_its_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEADKV_DUMP", str(tmp_path))
+    exported_with_passes(export(Cached(), inputs_of(3)), [LIVENESS])
+    assert len(list((tmp_path / "exported").glob("01.prune-prefix-cache.*"))) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from passes import DeadkvError
 from tests.support.roads import decoder_step, static_cache_step
+from tracing.graph import load
 from tracing.integrations.inductor import InductorPasses
 
 PRUNE = "prune-prefix-cache"
@@ -48,13 +50,18 @@ def compiled(step: InductorPasses, model: Any, inputs: Any) -> Any:
         return torch.compile(model, fullgraph=True)(*inputs)
 
 
-def test_an_operand_that_the_kernel_ignores_is_cut_and_the_cache_knows_the_pass() -> None:
+def test_an_operand_that_the_kernel_ignores_is_cut_and_the_cache_knows_the_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEADKV_DUMP", str(tmp_path))
     decoder, inputs = decoder_step("opaque-past")
     expected = decoder(*inputs)
     prune, liveness = Watched([PRUNE]), Watched([LIVENESS])
     with fresh_cache():
         torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
         assert prune.gathers == [(2, 0)]
+        dumped = [load(tmp_path / f"inductor/01.prune-prefix-cache.{when}.graph.json") for when in ("before", "after")]
+        assert len(dumped[0].nodes) > len(dumped[1].nodes)
         assert counters["inductor"]["fxgraph_cache_miss"] == 1
         torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
         assert prune.gathers == [(2, 0)]

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, PassPipeline
+from tracing.dump import graph_dump
 
 
 def exported_with_passes(program: ExportedProgram, passes: Sequence[str | PassBase]) -> ExportedProgram:
@@ -26,7 +27,7 @@ def exported_with_passes(program: ExportedProgram, passes: Sequence[str | PassBa
             exported program is part of the program.
         PruneVerificationError: a pass's result is not provably equivalent.
     """
-    result = PassPipeline(passes)(program.graph_module)
+    result = PassPipeline(passes)(program.graph_module, graph_dump(None, "exported"))
     if not result.input_map.is_identity:
         raise DeadkvError("an exported program keeps its inputs: leave out the option shrink_inputs")
     if not result.modified:

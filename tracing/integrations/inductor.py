@@ -14,6 +14,7 @@ from torch.fx.passes.infra.pass_base import PassBase
 from passes import DeadkvError, PassPipeline
 from passes.pipeline import name_of
 from passes.specs import make_pass
+from tracing.dump import graph_dump
 
 
 class InductorPasses(CustomGraphPass):
@@ -39,7 +40,7 @@ class InductorPasses(CustomGraphPass):
         module = graph.owning_module
         if not isinstance(module, GraphModule):
             raise DeadkvError("the graph belongs to no GraphModule: register the pass as Inductor's post-grad pass")
-        self.pipeline(module)
+        self.pipeline(module, graph_dump(None, "inductor"))
 
     def uuid(self) -> str | None:
         """Part of the key of Inductor's caches: each pass with its sources and options, and which are disabled.

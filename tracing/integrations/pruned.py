@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from passes import DeadkvError, PassPipeline
 from tracing.capture import capture
 from tracing.capture.structure import output_structure, restore_structure
+from tracing.dump import graph_dump
 
 
 def prune_model(
@@ -32,7 +33,8 @@ def prune_model(
         PruneVerificationError: a pruned graph is not provably equivalent.
     """
     structure = output_structure(model, example_inputs)
-    result = pipeline(capture(model, example_inputs, frontend=frontend, aliases=aliases))
+    captured = capture(model, example_inputs, frontend=frontend, aliases=aliases)
+    result = pipeline(captured, graph_dump(None, "graph"))
     if not result.input_map.is_identity:
         raise DeadkvError("a pass drops inputs, which the caller binds by position: leave out its option shrink_inputs")
     restore_structure(result.graph_module, structure)
