@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.fx import Graph, Node
 
+from passes.facts import graph_facts
 from passes.ops.effects import Effects, effects, opaque_effects
 from passes.ops.schema import resolve
+from passes.registration import DEFAULT_CONTRACTS
 from tests.cases import ops
 from tests.support.builder import GraphBuilder
+from tests.support.regions import RegionBuilder
 
 aten = torch.ops.aten
 
@@ -127,3 +131,46 @@ def test_an_opaque_call_writes_shares_and_keeps_all_that_it_is_given() -> None:
     assert (found.opaque, found.writes, found.aliases, found.keeps) == (True, (x, y), (x, y), True)
     known = graph.call_function(aten.relu.default, (x,))
     assert opaque_effects(resolve(known), known) == Effects()
+
+
+Bodies = Callable[[RegionBuilder, Node, Node], Any]
+
+
+def of_body(results: Bodies, *, scanned: bool = False) -> tuple[Effects, tuple[Node, Node]]:
+    """Effects of a call of a graph of two inputs, and what it is given for them."""
+    build = RegionBuilder()
+    given = build.input("x", 3, 4), build.input("y", 3, 4)
+    inner = build.nested()
+    a, b = inner.input("a", 3, 4), inner.input("b", *((4,) if scanned else (3, 4)))
+    build.body("body", inner.returning(results(inner, a, b)))
+    call = build.scan("body", given[:1], given[1:]) if scanned else build.call_module("body", *given)
+    return graph_facts(build.returning((build.item(call, 0),)), DEFAULT_CONTRACTS)[call].effects, given
+
+
+def test_a_call_of_a_graph_that_only_computes_has_no_effect() -> None:
+    for scanned in (False, True):
+        found, _ = of_body(lambda build, a, b: (build.call(aten.neg.default, a),), scanned=scanned)
+        assert found == Effects()
+
+
+def test_a_call_of_a_graph_must_stay_if_something_in_it_must() -> None:
+    found, _ = of_body(lambda build, a, b: (build.call(aten.neg.default, a), build.call(aten.rand_like.default, b)))
+    assert found.reason == "runs %rand_like, which draws random numbers"
+
+
+def test_a_call_of_a_graph_writes_the_operands_that_it_writes() -> None:
+    found, (_, y) = of_body(lambda build, a, b: (build.call(aten.neg.default, a), build.call(aten.add_.Tensor, b, 1)))
+    assert found.writes == (y,) and found.aliases == (y,)
+    assert found.reason == "runs %add_, which writes storage that outlives it"
+
+
+def test_a_result_may_be_an_operand_and_in_a_loop_any_of_them() -> None:
+    found, (x, _) = of_body(lambda build, a, b: (build.call(aten.t.default, a), build.call(aten.neg.default, b)))
+    assert found.aliases == (x,) and found.writes == () and not found.keeps
+    found, given = of_body(lambda build, a, b: (a, build.call(aten.neg.default, b)), scanned=True)
+    assert found.aliases == given
+
+
+def test_a_result_that_is_a_parameter_of_the_graph_is_kept_by_it() -> None:
+    found, _ = of_body(lambda build, a, b: (build.parameter("weight", 3, 4),))
+    assert found.keeps

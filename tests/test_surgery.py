@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,3 +164,34 @@ def test_an_operand_that_a_contract_reads_stays_whether_or_not_it_is_also_writte
         assert [site.status for site in LIVENESS(module).report.sites] == ["live"]
     with register_contract("caselib::attend_unknown", reads={"x"}, writes=()):
         assert [site.status for site in LIVENESS(module).report.sites] == ["pruned"]
+
+
+def test_copies_that_differ_get_a_name_each() -> None:
+    build = Decode()
+    inner = build.nested()
+    x, p, q = (inner.input(name, *X) for name in ("x", "p", "q"))
+    doubled, tripled = inner.call(aten.mul.Tensor, p, 2), inner.call(aten.mul.Tensor, q, 3)
+    build.body("layer", inner.returning((inner.call(aten.add.Tensor, x, 1), doubled, tripled)))
+    first = build.call_module("layer", build.x, build.prior, build.x)
+    second = build.call_module("layer", build.x, build.x, build.prior)
+    result = pruned(build.returning((build.item(first, 2), build.item(second, 1))))
+    assert [region.becomes for region in result.report.regions] == ["layer_pruned", "layer_pruned_1"]
+    assert [region.operands for region in result.report.regions] == [("p",), ("q",)]
+
+
+def test_what_only_a_dead_carry_became_goes_too() -> None:
+    build = Decode()
+    inner = build.nested()
+    hidden, past, row = inner.input("hidden", *X), inner.input("past", *X), inner.input("row", *X[1:])
+    becomes = inner.call(aten.exp.default, hidden)
+    build.body("combine", inner.returning((inner.call(aten.add.Tensor, hidden, row), becomes)))
+    loop = build.scan("combine", [build.x, build.prior], [build.x])
+    after = pruned(build.returning((build.item(loop, 0),))).graph_module
+    names = [node.name for node in after.get_submodule("combine").graph.nodes]  # type: ignore[union-attr]
+    assert names == ["hidden", "row", "add", "output"] and past.name not in names
+
+
+def test_an_item_of_a_list_of_values_is_no_result_of_a_call() -> None:
+    build = Decode()
+    taken = build.graph.call_function(operator.getitem, ([build.x, build.prior], 0))
+    assert LIVENESS(build.returning((taken,))).report.sites[0].status == "live"

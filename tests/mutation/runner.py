@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,14 +72,13 @@ class Choice:
         return None if IMPORT in found else self.within_budget(found)
 
     def within_budget(self, tests: Iterable[str]) -> list[str]:
-        """The fastest of each test file in turn, and at least one if there is any."""
-        rank: Counter[str] = Counter()
-        turn: dict[str, int] = {}
-        for test in sorted(self.seconds.keys() & tests, key=lambda test: (self.seconds[test], test)):
-            turn[test] = rank[test.partition("::")[0]]
-            rank[test.partition("::")[0]] += 1
+        """Whole test files while the budget lasts, quick ones first; of the last its fastest tests. At least one test."""
+        known = self.seconds.keys() & tests
+        total: dict[str, float] = defaultdict(float)
+        for test in known:
+            total[_file(test)] += self.seconds[test]
         chosen, left = [], self.budget
-        for test in sorted(turn, key=lambda test: (turn[test], self.seconds[test])):
+        for test in sorted(known, key=lambda test: (total[_file(test)], self.seconds[test], test)):
             left -= self.seconds[test]
             if left > 0 or not chosen:
                 chosen.append(test)
@@ -89,6 +88,10 @@ class Choice:
         """Of the changed line, or of the one before it if it is a constant and so never runs by itself."""
         lines = self.lines.get(mutant.path, {})
         return next((lines[at] for at in range(mutant.line, 0, -1) if lines.get(at)), [])
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 @dataclass
