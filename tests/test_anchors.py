@@ -110,6 +110,10 @@ def transposed(build: GraphBuilder, pool: Node) -> Node:
     return build.call(aten.transpose.int, pool, 0, 1)
 
 
+def permuted(build: GraphBuilder, pool: Node) -> Node:
+    return build.call(aten.permute.default, pool, [1, 0, 2, 3])
+
+
 def identically_permuted(build: GraphBuilder, pool: Node) -> Node:
     return build.call(aten.permute.default, pool, [0, 1, 2, 3])
 
@@ -124,7 +128,15 @@ def in_halves(build: GraphBuilder, pool: Node) -> Node:
 
 @pytest.mark.parametrize(
     ("change", "found"),
-    [(cast, 1), (scaled, 1), (identically_permuted, 1), (in_halves, 1), (transposed, 0), (exponential, 0)],
+    [
+        (cast, 1),
+        (scaled, 1),
+        (identically_permuted, 1),
+        (in_halves, 1),
+        (transposed, 0),
+        (permuted, 0),
+        (exponential, 0),
+    ],
 )
 def test_a_pool_is_seen_through_casts_scales_and_views_that_keep_its_blocks(
     change: Callable[[GraphBuilder, Node], Node], found: int

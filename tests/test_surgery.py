@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,7 +190,27 @@ def test_what_only_a_dead_carry_became_goes_too() -> None:
     assert names == ["hidden", "row", "add", "output"] and past.name not in names
 
 
-def test_an_item_of_a_list_of_values_is_no_result_of_a_call() -> None:
+def test_what_only_a_dead_carry_began_as_goes_too() -> None:
     build = Decode()
-    taken = build.graph.call_function(operator.getitem, ([build.x, build.prior], 0))
-    assert LIVENESS(build.returning((taken,))).report.sites[0].status == "live"
+    inner = build.nested()
+    hidden, total, row, past = (
+        inner.input(name, *shape) for name, shape in (("hidden", X), ("total", X), ("row", X[1:]), ("past", X))
+    )
+    results = inner.call(aten.add.Tensor, hidden, row), inner.call(aten.add.Tensor, total, past)
+    build.body("combine", inner.returning(results))
+    began = build.call(aten.exp.default, build.x)
+    loop = build.scan("combine", [build.x, began], [build.x], build.prior)
+    after = pruned(build.returning((build.item(loop, 0),))).graph_module
+    assert began.name not in {node.name for node in after.graph.nodes}
+
+
+def test_a_dead_site_in_a_graph_that_needs_all_it_is_given_goes() -> None:
+    build = Decode()
+    inner = build.nested()
+    pool, table = inner.input("pool", 10, 4, 2, 8), inner.input("table", 3, 4, dtype=torch.int32)
+    inner.site(pool, table)
+    build.body("layer", inner.returning((inner.call(aten.neg.default, pool), inner.call(aten.neg.default, table))))
+    call = build.call_module("layer", build.parameter("past_key_values.0", 10, 4, 2, 8), build.table)
+    result = pruned(build.returning((build.item(call, 0), build.item(call, 1), build.prior)))
+    assert [site.status for site in result.report.sites] == ["live", "pruned"]
+    assert len(result.graph_module.get_submodule("layer").graph.nodes) == 5  # type: ignore[union-attr, arg-type]

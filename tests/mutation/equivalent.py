@@ -25,8 +25,13 @@ ARGUED = (
     Argued("ops/schema.py", 'rsplit("::", 1)[+1]', "a qualified name has two parts: the last is the second"),
     Argued("pins.py", "assert frame.call is not None or", "an assertion of what holds for every frame below another"),
     Argued("plan.py", "self.results and self.calls", "a graph that loses a result also loses a node or an input"),
+    Argued("regions/elements.py", "call.op != GETITEM and not", "only getitem takes what is below a container"),
+    Argued("removal.py", "frame.parent is None and frame.call", "the outermost frame has neither, any other has both"),
     Argued("regions/surgery.py", "place[:+1]", "only markers of tensors are fixed: their places have two parts"),
     Argued("regions/surgery.py", "place[+1]", "only markers of tensors are fixed: their places have two parts"),
+    Argued("sites/contradictions.py", "if seen[name] <= what", "pools come before the table: seen is a pool"),
+    Argued("sites/source.py", "element.leaves[-1]", "there is one leaf"),
+    Argued("sites/source.py", "element.leaves[ -1]", "there is one leaf"),
     Argued("sites/origin.py", " 1 if pool is None else", "the block dimension of what is no pool is not looked at"),
     Argued("sites/origin.py", "-1 if pool is None else", "the block dimension of what is no pool is not looked at"),
 )

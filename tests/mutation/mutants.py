@@ -17,7 +17,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 SKIPPED = re.compile(r"RemoveDecorator|Operator_Is(Not)?_(Eq|NotEq|Lt|LtE|Gt|GtE)$|Operator_(Eq|NotEq)_Is(Not)?$")
 """Operators that ask nothing: nodes, None and enums are equal if identical; without `@dataclass` nothing imports."""
-ORDERED, TEXT = re.compile(r"Operator_(Not)?Eq_(Lt|LtE|Gt|GtE)$"), re.compile(r'[=!]= "|[=!]= [A-Z]+\b')
+ORDERED, TEXT = re.compile(r"Operator_(Not)?Eq_(Lt|LtE|Gt|GtE)$"), re.compile(r"""[=!]= ["']|[=!]= [A-Z]+\b""")
 """The order of texts asks nothing either: no `kind == "scan"` is there for what comes before "scan"."""
 ASSURANCES = frozenset({"frozen", "strict"})
 """Keywords that only turn a mistake into an error: `dataclass(frozen=True)`, `zip(strict=True)`."""

@@ -72,7 +72,7 @@ class Choice:
         return None if IMPORT in found else self.within_budget(found)
 
     def within_budget(self, tests: Iterable[str]) -> list[str]:
-        """Whole test files while the budget lasts, quick ones first; of the last its fastest tests. At least one test."""
+        """Whole test files while the budget lasts, quick ones first; of the last its fastest tests."""
         known = self.seconds.keys() & tests
         total: dict[str, float] = defaultdict(float)
         for test in known:
