@@ -338,6 +338,19 @@ def test_a_swap_of_carries_keeps_both_and_neither_if_only_the_rows_are_wanted(wa
     assert [len(loop.args[index]) for index in (1, 2)] == ([2, 1] if status == "live" else [0, 1])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("wanted", "status"), [(0, "live"), (1, "live"), (2, "live"), (3, "pruned")])
+def test_carries_that_take_turns_are_all_kept_for_the_result_of_one(wanted: int, status: str) -> None:
+    """The first result is the third carry only after two rounds."""
+    build = Decode()
+    inner = build.nested()
+    a, b, c, row = (inner.input(name, *X) for name in ("a", "b", "c", "row"))
+    build.body("combine", inner.returning(tuple(inner.call(aten.neg.default, value) for value in (b, c, a, row))))
+    rows = build.call(aten.stack.default, [build.x] * 3)
+    loop = build.scan("combine", [build.x, build.x, build.prior], [rows])
+    _, report = pruned(build.returning((build.item(loop, wanted),)))
+    assert report.sites[0].status == status
+
+
 def test_the_last_thing_scanned_over_stays() -> None:
     """Its length is the number of rounds, even if no round reads it."""
     build = Decode()
