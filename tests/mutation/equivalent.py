@@ -30,6 +30,7 @@ ARGUED = (
     Argued("regions/surgery.py", "place[:+1]", "only markers of tensors are fixed: their places have two parts"),
     Argued("regions/surgery.py", "place[+1]", "only markers of tensors are fixed: their places have two parts"),
     Argued("sites/contradictions.py", "if seen[name] <= what", "pools come before the table: seen is a pool"),
+    Argued("sites/contradictions.py", "len(names) is not len(shown)", "no more are shown than there are"),
     Argued("sites/source.py", "element.leaves[-1]", "there is one leaf"),
     Argued("sites/source.py", "element.leaves[ -1]", "there is one leaf"),
     Argued("sites/origin.py", " 1 if pool is None else", "the block dimension of what is no pool is not looked at"),
