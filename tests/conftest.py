@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 
 from passes.registration import DEFAULT_CONTRACTS
+from tests.support.commands import Run, run_deadkv
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +25,9 @@ def own_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("by_op", "markers"):
         table = getattr(DEFAULT_CONTRACTS, name)
         monkeypatch.setattr(DEFAULT_CONTRACTS, name, {op: c for op, c in table.items() if op.startswith("deadkv::")})
+
+
+@pytest.fixture
+def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs one command in this process and returns its exit code."""
+    return partial(run_deadkv, monkeypatch)

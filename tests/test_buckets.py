@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import Graph, GraphModule, Node, graph_module
 
 from passes import DeadkvError
+from tests.support.commands import Run
 from tests.support.compilers import install_compiler, wait_for, wait_until_gone
 from tracing import capture, compile_tkg
 from tracing.buckets import BucketModel, BucketsResult, DecoderBuckets, compile_buckets
 from tracing.buckets.caches import empty_caches
 from tracing.buckets.sharing import SharedArtefacts
-from tracing.cli import main
 
 TINY = DecoderBuckets("tiny", layers=1, batch=2)
 MANY = range(8, 8 * 15, 8)
@@ -180,21 +180,7 @@ def test_if_every_bucket_fails_there_is_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-Run = Callable[..., int]
 SMALL = ("compile", "--model", "tiny", "--layers", "1", "--batch", "2")
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 BAD = [

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,10 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes.report import SCHEMA
+from tests.support.commands import Run
 from tracing.cli import main
 
-Run = Callable[..., int]
 SMALL = ("--model", "tiny", "--batch", "2", "--bucket", "64")
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -13,27 +13,14 @@ from pathlib import Path
 import pytest
 
 from passes.report import GateReport, PruneReport, SiteReport
+from tests.support.commands import Run
 from tests.support.graphs import decoder
 from tests.test_diff_render import Page
 from tracing.cli import main
 from tracing.explain_html import render_explain
 from tracing.graph import document, dumps, load, text
 
-Run = Callable[..., int]
 SMALL = ("--model", "tiny", "--layers", "2", "--batch", "2", "--bucket", "64", "--frontend", "dynamo")
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 @pytest.fixture(scope="module")

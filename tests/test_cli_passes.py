@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tracing.cli import main
+from tests.support.commands import Run
 
-Run = Callable[..., int]
 SMALL = ("compile", "--model", "tiny", "--layers", "1", "--batch", "2", "--bucket", "64", "--backend", "hlo")
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 def test_the_list_has_options_and_constraints(deadkv: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tracing.cli import main
+from tests.support.commands import run_deadkv
 
 SMALL = ("--model", "tiny", "--batch", "2", "--bucket", "64", "--json")
 RUNNABLE = ("boundary-markers", "regional", "scan", "fused-draft-target")
-
-
-def deadkv(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.mark.parametrize("variant", RUNNABLE)
@@ -26,17 +18,17 @@ def test_compile_run_and_compare_with_the_edited_source(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / variant
-    assert deadkv(monkeypatch, "compile", *SMALL, "--variant", variant, "--run", "--out", out) == 0
+    assert run_deadkv(monkeypatch, "compile", *SMALL, "--variant", variant, "--run", "--out", out) == 0
     printed = json.loads(capsys.readouterr().out)
     summary = printed["report"]["summary"]
     assert summary["gathers_before"] > summary["gathers_after"] == 0
     assert printed["run"]["passed"] and printed["run"]["pruned_equal"]
     assert {path.suffix for path in out.glob("after.*")} == {".json", ".txt", ".pb", ".mlir"}
     graphs = out / "before.graph.json", out / "after.graph.json"
-    assert deadkv(monkeypatch, "diff", *graphs) == 1
-    assert deadkv(monkeypatch, "diff", graphs[1], graphs[1]) == 0
-    assert deadkv(monkeypatch, "verify", *graphs) == 0
-    assert deadkv(monkeypatch, "explain", graphs[0]) == 0
+    assert run_deadkv(monkeypatch, "diff", *graphs) == 1
+    assert run_deadkv(monkeypatch, "diff", graphs[1], graphs[1]) == 0
+    assert run_deadkv(monkeypatch, "verify", *graphs) == 0
+    assert run_deadkv(monkeypatch, "explain", graphs[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -54,7 +46,7 @@ def test_what_a_rank_cannot_do_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "rank"
-    code = deadkv(monkeypatch, "compile", *SMALL, "--variant", "tensor-parallel", *options, "--out", out)
+    code = run_deadkv(monkeypatch, "compile", *SMALL, "--variant", "tensor-parallel", *options, "--out", out)
     error = capsys.readouterr().err
     assert code == 2
     assert message in error

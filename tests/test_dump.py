@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ import torch
 from torch.fx import GraphModule
 
 from passes import DeadkvError, PassPipeline, PrunePrefixCache
+from tests.support.commands import run_deadkv
 from tests.support.outcomes import captured
 from tracing import capture, compile_tkg, with_passes
-from tracing.cli import main
 from tracing.decoder import build_decoder, random_caches, random_inputs, random_weights
 from tracing.dump import DUMP, graph_dump
 from tracing.graph import diff, document, dumps, load
@@ -32,13 +31,6 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def base() -> GraphModule:
     return captured("base")
-
-
-def deadkv(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
 
 
 def test_only_passes_that_changed_something_are_dumped(base: GraphModule, tmp_path: Path) -> None:
@@ -64,8 +56,8 @@ def test_the_files_are_the_graphs(base: GraphModule, tmp_path: Path, monkeypatch
     before, after = (tmp_path / "graph" / f"{PRUNE}.{when}.graph.json" for when in ("before", "after"))
     assert diff(load(before), document(base)).same
     assert diff(load(after), document(result.graph_module)).same
-    assert deadkv(monkeypatch, "diff", before, after) == 1
-    assert deadkv(monkeypatch, "verify", before, after) == 0
+    assert run_deadkv(monkeypatch, "diff", before, after) == 1
+    assert run_deadkv(monkeypatch, "verify", before, after) == 0
 
 
 def test_the_python_files_can_be_imported_built_and_run(tmp_path: Path) -> None:
@@ -141,7 +133,7 @@ def test_torch_compile_writes_a_folder_a_graph(tmp_path: Path, monkeypatch: pyte
 
 def test_compile_dumps_each_bucket_as_another_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DUMP, str(tmp_path / "dump"))
-    assert deadkv(monkeypatch, "compile", *SMALL, "--bucket", "64,128", "--out", tmp_path / "out") == 0
+    assert run_deadkv(monkeypatch, "compile", *SMALL, "--bucket", "64,128", "--out", tmp_path / "out") == 0
     found = files(tmp_path / "dump")
     assert list(found) == [f"bucket-{tokens}/{name}" for tokens in (128, 64) for name in FILES]
     decoder = build_decoder("tiny", layers=1, batch=2, bucket=64)
@@ -155,7 +147,7 @@ def test_a_dump_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(DUMP, str(tmp_path / "file"))
-    assert deadkv(monkeypatch, "compile", *SMALL, "--bucket", "64", "--out", tmp_path / "out") == 2
+    assert run_deadkv(monkeypatch, "compile", *SMALL, "--bucket", "64", "--out", tmp_path / "out") == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and "name a folder that can be written in DEADKV_DUMP" in printed.err
     assert not (tmp_path / "out").exists()

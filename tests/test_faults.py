@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from passes import DeadkvError
+from tests.support.commands import Run
 from tests.support.compilers import install_compiler, wait_for, wait_until_gone
 from tracing import compile_tkg
 from tracing.backends.process import run_logged
-from tracing.cli import main
 from tracing.output import output_folder, write_whole
 
-Run = Callable[..., int]
 SMALL = ("compile", "--model", "tiny", "--layers", "1", "--batch", "2", "--bucket", "64")
 WRITERS = ("write_text", "write_bytes")
 
@@ -44,19 +43,6 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 def fail_writing(patch: pytest.MonkeyPatch, number: int, code: int) -> list[Path]:
@@ -328,7 +314,7 @@ def test_without_the_compiler_the_command_is_written(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert deadkv(*SMALL, "--backend", "neuronx-cc", "--out", tmp_path / "out", "--json") == 0
     backend = json.loads(capsys.readouterr().out)["backend"]
-    assert backend["message"] == "neuronx-cc is not on the PATH: run the command in command.txt where it is"
+    assert backend["message"] == "neuronx-cc is not on the PATH: run the command in command.txt where the compiler is"
     assert (tmp_path / "out" / "command.txt").exists() and backend["exit_code"] is None
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import random
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ from torch.export import Dim
 from passes.errors import DeadkvError
 from tests.support.hostile import assert_one_line
 from tracing import capture
-from tracing.cli import main
 from tracing.decoder import build_decoder
 from tracing.graph import document, graph_module, text
 from tracing.graph.pt2 import is_archive, load_archive
@@ -65,19 +63,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.export.save(exported(Parts(), (x, flag)), root / "parts.pt2")
     torch.export.save(exported(Parts(), (x, flag), ({0: Dim("rows", max=64)}, None)), root / "symbolic.pt2")
     return root
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 def test_the_graph_is_the_captured_one(folder: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import tracemalloc
 import warnings
@@ -19,8 +18,8 @@ from typing import Any
 import pytest
 
 from passes.errors import DeadkvError
+from tests.support.commands import Run
 from tests.support.hostile import assert_one_line, assert_printable, use, valid
-from tracing.cli import main
 from tracing.cli.terminal import print_table, stdout
 from tracing.graph import diff, dumps, graph_module, load, render_dot, render_html, render_text, text
 from tracing.graph.json_input import parse_json
@@ -28,7 +27,6 @@ from tracing.graph.jsonfile import loads
 from tracing.graph.symbols import parse
 from tracing.graph.targets import parse_schema
 
-Run = Callable[..., int]
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -37,19 +35,6 @@ def plain() -> dict[str, Any]:
     """A decode graph with two sites."""
     found: dict[str, Any] = json.loads(valid()[1])
     return found
-
-
-@pytest.fixture
-def deadkv(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs one command in this process and returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["deadkv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return run
 
 
 def node(which: str, /, **parts: Any) -> Change:
