@@ -89,7 +89,7 @@ def test_defaults_are_filled_in() -> None:
         ("index_select", (0.5, 1), {}),
         ("contiguous", (), {"speed": 1}),
         ("contiguous", (), {"input": 1}),
-        ("squeeze", ("first",), {}),
+        ("unsqueeze", ("first",), {}),
         ("unknown_method", (), {}),
         ("not a name", (), {}),
         ("__class__", (), {}),
