@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
-from passes import DeadkvError, InputMap, PassPipeline
+from passes import DeadkvError, PassPipeline
 from tracing.dump import graph_dump
 
 Compiled = Callable[..., Any]
@@ -43,7 +43,7 @@ def with_passes(inner: str | Backend, passes: Sequence[str | PassBase], *, dump:
         result = pipeline(graph_module, graph_dump(dump, "graph"))
         inputs = result.input_map
         compiled = compiler(result.graph_module, list(inputs.select(example_inputs)), **options)
-        return compiled if inputs.is_identity else _selecting(compiled, inputs)
+        return compiled if inputs.is_identity else lambda *args: compiled(*inputs.select(args))
 
     return compile_pruned
 
@@ -69,17 +69,6 @@ def deadkv(
         raise DeadkvError("backend deadkv cannot be its own inner backend: name the one that compiles")
     backend = with_passes(inner, [passes] if isinstance(passes, str | PassBase) else passes)
     return backend(graph_module, example_inputs, **others, **({"options": given} if given else {}))
-
-
-def _selecting(compiled: Compiled, inputs: InputMap) -> Compiled:
-    """What calls `compiled`, boxed or not, with the inputs that are left."""
-    boxed = getattr(compiled, "_boxed_call", False)
-
-    def call(*args: Any) -> Any:
-        selected = inputs.select(args)
-        return compiled(list(selected)) if boxed else compiled(*selected)
-
-    return call
 
 
 def _backend(inner: str | Backend) -> Backend:
