@@ -73,7 +73,7 @@ def test_a_backend_that_is_not_installed_says_what_to_install(
 
 
 def test_nothing_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "jax", "torch_neuronx")
+    without(monkeypatch, "jax", "torch_neuronx", "torch_xla")
     with pytest.raises(DeadkvError, match=r"no backend is installed: pip install 'deadkv\[hlo\]'"):
         get_backend()
     with pytest.raises(DeadkvError, match=r"needs jax, which is not installed: pip install 'deadkv\[hlo\]'"):

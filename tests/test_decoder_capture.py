@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils.stateless import _reparametrize_module
 
 from tracing.decoder import (
@@ -33,7 +34,7 @@ TEN_NODES = Counter({"get_attr": 2, "index_select": 2, "view": 4, "permute": 2})
 def fake_capture(decoder: Decoder) -> tuple[fx.GraphModule, dict[int, str]]:
     """The aten graph from fake CPU tensors, and the name of each tensor it holds."""
     state = dict(decoder.named_parameters()) | dict(decoder.named_buffers())
-    with FakeTensorMode() as mode:
+    with FakeTensorMode(shape_env=ShapeEnv()) as mode:  # torch 2.9 traces regions under one only
         fakes = {name: torch.empty(t.shape, dtype=t.dtype, device="cpu") for name, t in state.items()}
         fakes = {
             name: nn.Parameter(fake, requires_grad=False) if isinstance(state[name], nn.Parameter) else fake
