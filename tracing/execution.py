@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from passes import DeadkvError
 from passes.shrink import Inputs, match_inputs
 from tracing.decoder import Decoder, random_caches, random_inputs
+from tracing.equality import same
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 """Largest difference from torch relative to the largest magnitude, by the decoder's dtype."""
@@ -85,7 +86,7 @@ def check_run(decoder: Decoder, before: GraphModule, after: GraphModule, *, targ
         eager = [output.detach().clone() for output in decoder(*inputs)]
         for pool, cache in zip(pools, old_caches, strict=True):
             pool.copy_(cache)
-    equal = all(_same_bits(one, other) for one, other in zip(*xla, strict=True))
+    equal = all(same(one, other) for one, other in zip(*xla, strict=True))
     return _compare(eager, xla[1], old_caches, equal, TOLERANCES[decoder.config.dtype])
 
 
@@ -98,7 +99,7 @@ def _compare(
     return RunCheck(
         logits=max(_difference(e, f) for e, f in zip(eager[:results], found[:results], strict=True)),
         new_tokens=max(_difference(_at(w, c), _at(w, f)) for (c, f, _), w in zip(caches, written, strict=True)),
-        untouched=all(_same_bits(_at(~w, c), _at(~w, f)) for (c, f, _), w in zip(caches, written, strict=True)),
+        untouched=all(same(_at(~w, c), _at(~w, f)) for (c, f, _), w in zip(caches, written, strict=True)),
         pruned_equal=equal,
         tolerance=tolerance,
         cache_tolerance=max(tolerance, CACHE_TOLERANCES.get(old[0].dtype, 0.0)),
@@ -121,11 +122,6 @@ def _difference(expected: Tensor, found: Tensor) -> float:
     one, other = expected.double(), found.double()
     scale = max(float(one.abs().max()), 1.0)
     return float((one - other).abs().max()) / scale
-
-
-def _same_bits(one: Tensor, other: Tensor) -> bool:
-    bits = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
-    return one.dtype == other.dtype and torch.equal(*bits)
 
 
 def require_whole(decoder: Decoder) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from passes.report import DEAD, KEPT, LIVE, PRUNED, PruneReport, readable_bytes
-from tracing.graph.escape import one_line
+from tracing.graph.page_templates import page_environment
 
 _MEANING = {
     PRUNED: "removed",
@@ -25,13 +25,6 @@ def render_explain(report: PruneReport, title: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("tracing"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda found: one_line(found) if type(found) is str else found,
-    )
+    environment = page_environment("tracing")
     environment.filters["bytes"] = readable_bytes
     return environment.get_template("explain.html.j2")

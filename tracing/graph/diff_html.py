@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from tracing.graph.alignment import STATUSES, pane_numbers, panes
 from tracing.graph.bytes_chart import charts
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc
-from tracing.graph.escape import one_line
 from tracing.graph.kept import path_ends
 from tracing.graph.page_data import PageData
 from tracing.graph.page_sections import Section, kept, repeated_rows, repeated_sites, section, site_entries, tiles
+from tracing.graph.page_templates import page_environment
 from tracing.graph.reasons import Reasons
 from tracing.graph.relation import warning
 from tracing.graph.view import counted, headline, interface_rows
@@ -90,14 +90,7 @@ def _sections(diff: GraphDiff, data: PageData) -> Iterator[Section]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("tracing.graph"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda found: one_line(found) if type(found) is str else found,
-    )
+    environment = page_environment("tracing.graph")
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True}
     environment.filters.update(counted=counted, interface=interface_rows, ends=path_ends)
     return environment.get_template("diff.html.j2")

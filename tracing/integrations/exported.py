@@ -10,8 +10,8 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase
 
-from passes import DeadkvError, PassPipeline
-from tracing.dump import graph_dump
+from passes import PassPipeline
+from tracing.integrations.pruned import keeping_inputs
 
 
 def exported_with_passes(program: ExportedProgram, passes: Sequence[str | PassBase]) -> ExportedProgram:
@@ -27,9 +27,8 @@ def exported_with_passes(program: ExportedProgram, passes: Sequence[str | PassBa
             exported program is part of the program.
         PruneVerificationError: a pass's result is not provably equivalent.
     """
-    result = PassPipeline(passes)(program.graph_module, graph_dump(None, "exported"))
-    if not result.input_map.is_identity:
-        raise DeadkvError("an exported program keeps its inputs: leave out the option shrink_inputs")
+    refusal = "an exported program keeps its inputs: leave out the option shrink_inputs"
+    result = keeping_inputs(PassPipeline(passes), program.graph_module, "exported", refusal)
     if not result.modified:
         return program
     return _with_graph(program, result.graph_module)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule
 
-from passes import DeadkvError, PassPipeline
+from passes import DeadkvError, PassPipeline, PipelineResult
 from tracing.capture import capture
 from tracing.capture.structure import output_structure, restore_structure
 from tracing.dump import graph_dump
@@ -34,8 +34,17 @@ def prune_model(
     """
     structure = output_structure(model, example_inputs)
     captured = capture(model, example_inputs, frontend=frontend, aliases=aliases)
-    result = pipeline(captured, graph_dump(None, "graph"))
-    if not result.input_map.is_identity:
-        raise DeadkvError("a pass drops inputs, which the caller binds by position: leave out its option shrink_inputs")
+    result = keeping_inputs(
+        pipeline, captured, "graph",
+        "a pass drops inputs, which the caller binds by position: leave out its option shrink_inputs",
+    )  # fmt: skip
     restore_structure(result.graph_module, structure)
     return result.graph_module
+
+
+def keeping_inputs(pipeline: PassPipeline, module: GraphModule, name: str, refusal: str) -> PipelineResult:
+    """Run the passes on a graph that is dumped as `name`. Raises DeadkvError(refusal) if one of them drops an input."""
+    result = pipeline(module, graph_dump(None, name))
+    if not result.input_map.is_identity:
+        raise DeadkvError(refusal)
+    return result

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase
 
 from passes import DeadkvError, PassPipeline
-from tracing.dump import graph_dump
+from tracing.integrations.pruned import keeping_inputs
 
 ALIASING_PASS = "AliasingOutputRewritePass"
 Returns = Literal["graph", "graph and metadata"]
@@ -51,9 +51,8 @@ class DeadkvFXPass:
             DeadkvError: a pass drops an input, which the manager's callers bind by position.
             PruneVerificationError: a pruned graph is not provably equivalent.
         """
-        result = self.pipeline(gm, graph_dump(None, "graph"))
-        if not result.input_map.is_identity:
-            raise DeadkvError("vLLM Neuron binds inputs by position: leave out the option shrink_inputs")
+        refusal = "vLLM Neuron binds inputs by position: leave out the option shrink_inputs"
+        result = keeping_inputs(self.pipeline, gm, "graph", refusal)
         return result.graph_module if self.returns == "graph" else (result.graph_module, {})
 
 

@@ -24,7 +24,7 @@ from passes.ops.signature import signature
 from passes.registration import DEFAULT_CONTRACTS
 from passes.rewrites import NewCall
 from passes.stand_ins import NoStandIn, stand_in
-from tracing.testing.equality import same
+from tracing.equality import same
 from tracing.testing.flaws import ContractCheck, ContractViolation, Flaw
 from tracing.testing.poison import poisons
 from tracing.testing.samples import Sample, bound_call, find_samples

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from passes import DeadkvError
 from passes.shrink import Inputs, match_inputs
-from tracing.testing.equality import same
+from tracing.equality import same
 
 
 def first_difference(before: GraphModule, after: GraphModule, inputs: Sequence[Tensor]) -> str | None:
