@@ -1,7 +1,9 @@
-"""Isolation: Dynamo remembers shapes across tests in one process, and then traces later ones as dynamic."""
+"""What every test starts from: one thread, a young heap, and a Dynamo that has met no shape yet."""
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,9 +14,22 @@ from passes.registration import DEFAULT_CONTRACTS
 from tests.support.commands import Run, run_deadkv
 
 
+def pytest_configure() -> None:
+    """One thread a process, as the workers share the cores; and XLA, whose programs run once here, optimizes little."""
+    torch.set_num_threads(1)
+    os.environ.update(OMP_NUM_THREADS="1", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many small objects: the collector goes through them less often, and not through the imports."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
-    """Each test starts with an empty Dynamo cache."""
+    """Each test starts with an empty Dynamo cache: what it remembers of shapes makes later ones dynamic."""
     torch._dynamo.reset()
     yield
 
