@@ -129,6 +129,14 @@ class Contracts:
             return None
         return self.by_op.get(call.op.removeprefix("function:")) or self.by_base_name.get(call.base_name)
 
+    def may_know(self, op: str) -> bool:
+        """Whether a call of the operator of that qualified name can have a contract."""
+        return op.removeprefix("function:") in self.by_op or op.rsplit("::", 1)[-1] in self.by_base_name
+
     def is_marker(self, call: Call | None) -> bool:
         """Whether `call` calls a registered marker."""
-        return call is not None and call.op.removeprefix("function:") in self.markers
+        return call is not None and self.is_marker_name(call.op)
+
+    def is_marker_name(self, op: str) -> bool:
+        """Whether the operator of that qualified name is a registered marker."""
+        return op.removeprefix("function:") in self.markers

@@ -1,20 +1,25 @@
-"""Everything that is known of each call of a graph, and of the graphs nested in it, before any analysis runs."""
+"""What is known of each call of a graph, and of the graphs nested in it, before any analysis runs.
+
+A call is bound when it is first asked for: the pass looks at what a site can reach, not at the whole graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Node
 
+from passes.calls import CallIndex, Target, is_call
 from passes.contracts import Contract, Contracts
 from passes.ops.effects import Effects, lasting_effect, opaque_effects
 from passes.ops.schema import Call, operand_nodes, resolve
 from passes.ops.signature import signature
 from passes.regions.calls import RegionCall, bind_region
 from passes.regions.effects import BodyEffects, body_effects, region_effects
-from passes.regions.elements import Element, Elements
+from passes.regions.elements import Element, find_elements
 from passes.regions.layouts import Agreement, agreement
 from passes.regions.markers import bind_marker
 from passes.storage import StorageClasses
@@ -45,23 +50,49 @@ class RegionFacts:
     recorded: Agreement
 
 
+class CallFacts(Mapping[Node, NodeFacts]):
+    """Facts of the calls of a graph, each found when it is first asked for."""
+
+    def __init__(self, graph: Graph, find: Callable[[Node], NodeFacts]) -> None:
+        self._graph = graph
+        self._find = find
+        self._known: dict[Node, NodeFacts] = {}
+
+    def __getitem__(self, node: Node) -> NodeFacts:
+        known = self._known.get(node)
+        if known is None:
+            if not is_call(node):
+                raise KeyError(node)
+            known = self._known[node] = self._find(node)
+        return known
+
+    def __contains__(self, node: object) -> bool:
+        return isinstance(node, Node) and is_call(node)
+
+    def __iter__(self) -> Iterator[Node]:
+        return filter(is_call, self._graph.nodes)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True, eq=False)
 class GraphFacts:
     """Facts of every call of one graph.
 
     Attributes:
         module: the module of the graph.
+        calls: its calls by operator.
         nodes: facts of each call.
-        storage: its storage classes; an input of a nested graph counts as escaping.
-        elements: the values that were taken out of the results of a call with `region`.
-        effects: what a call of this graph does.
+        regions: the calls whose results are followed one by one, in graph order.
+        contracted: the calls of operators that may have a contract, in graph order.
     """
 
     module: GraphModule
+    calls: CallIndex
     nodes: Mapping[Node, NodeFacts]
-    storage: StorageClasses
-    elements: Mapping[Node, Element]
-    effects: BodyEffects
+    regions: tuple[Node, ...]
+    contracted: tuple[Node, ...]
 
     @property
     def graph(self) -> Graph:
@@ -75,16 +106,31 @@ class GraphFacts:
         return found
 
     @cached_property
+    def storage(self) -> StorageClasses:
+        """Its storage classes; an input of a nested graph counts as escaping."""
+        return StorageClasses(self.graph, self.effects_of)
+
+    @cached_property
+    def effects(self) -> BodyEffects:
+        """What a call of this graph does. Asks for the facts of every call of it."""
+        return body_effects(self.graph, {node: found.effects for node, found in self.nodes.items()}, self.storage)
+
+    @cached_property
+    def elements(self) -> Mapping[Node, Element]:
+        """The values that were taken out of the results of a call in `regions`, by call, in graph order."""
+        return find_elements([found.call for node in self.regions if (found := self.region(node))], self.call)
+
+    @cached_property
     def taken(self) -> Mapping[Node, tuple[Node, ...]]:
-        """For each call with `region`, the values that were taken out of its results, in graph order."""
-        found: dict[Node, list[Node]] = {node: [] for node, facts in self.nodes.items() if facts.region is not None}
+        """For each call in `regions`, the values that were taken out of its results, in graph order."""
+        found: dict[Node, list[Node]] = {node: [] for node in self.regions}
         for node, element in self.elements.items():
             found[element.call].append(node)
         return {call: tuple(nodes) for call, nodes in found.items()}
 
     @cached_property
     def holders(self) -> Mapping[tuple[Node, int], tuple[Node, ...]]:
-        """For each result of a call with `region`, by its number, the values that hold it, in graph order."""
+        """For each result of a call in `regions`, by its number, the values that hold it, in graph order."""
         found: dict[tuple[Node, int], list[Node]] = {}
         for node, element in self.elements.items():
             for leaf in element.leaves:
@@ -104,9 +150,14 @@ class GraphFacts:
         facts = self.nodes.get(node)
         return None if facts is None else facts.region
 
+    def effects_of(self, node: Node) -> Effects | None:
+        """Effects of the call `node`, or None if it is no call."""
+        facts = self.nodes.get(node)
+        return None if facts is None else facts.effects
+
 
 def graph_facts(module: GraphModule, contracts: Contracts) -> GraphFacts:
-    """Collects the facts of a module's graph and, once each, of the graphs it calls.
+    """Facts of a module's graph and, once each, of the graphs it calls.
 
     Raises DeadkvError if a contract contradicts its operator.
     """
@@ -124,17 +175,19 @@ class _Collector:
         return self.known[module.graph]
 
     def _collect(self, module: GraphModule) -> GraphFacts:
-        elements = Elements()
-        nodes: dict[Node, NodeFacts] = {}
-        for node in module.graph.nodes:
-            if node.op.startswith("call_"):
-                nodes[node] = found = self._node_facts(node, module)
-                if found.region is not None:
-                    elements.add_call(found.region.call)
-                elements.add_user(found.call)
-        effects = {node: found.effects for node, found in nodes.items()}
-        storage = StorageClasses(module.graph, effects)
-        return GraphFacts(module, nodes, storage, elements.found, body_effects(module.graph, effects, storage))
+        calls = CallIndex(module.graph)
+        nodes = CallFacts(module.graph, lambda node: self._node_facts(node, module))
+        contracted = calls.named(self.contracts.may_know)
+        regions = tuple(node for node in calls.matching(self._may_be_region) if nodes[node].region is not None)
+        for node in contracted:
+            _ = nodes[node]
+        return GraphFacts(module, calls, nodes, regions, contracted)
+
+    def _may_be_region(self, target: Target, name: str | None) -> bool:
+        op, called = target
+        if op == "call_module" or isinstance(called, HigherOrderOperator):
+            return True
+        return name is not None and self.contracts.is_marker_name(name)
 
     def _node_facts(self, node: Node, module: GraphModule) -> NodeFacts:
         call = resolve(node)

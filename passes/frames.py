@@ -93,13 +93,19 @@ def frame_tree(facts: GraphFacts) -> Frame:
 
 
 def _grow(frame: Frame) -> Frame:
-    for node, found in frame.facts.nodes.items():
-        if found.region is not None:
-            call = found.region.call
+    for node in frame.facts.regions:
+        if (found := frame.facts.region(node)) is not None:
             frame.children[node] = tuple(
-                _grow(Frame(body, frame, call, index)) for index, body in enumerate(found.region.bodies)
+                _grow(Frame(body, frame, found.call, index)) for index, body in enumerate(found.bodies)
             )
     return frame
+
+
+def outermost(frame: Frame, node: Node) -> Node:
+    """The node of the outermost graph that `node` is, or through which its frame is entered."""
+    if frame.parent is None or frame.call is None:
+        return node
+    return outermost(frame.parent, frame.call.node)
 
 
 def walk(frame: Frame) -> Iterator[Frame]:
@@ -111,9 +117,11 @@ def walk(frame: Frame) -> Iterator[Frame]:
 
 
 def demand_in(root: Frame, demand: DemandResult) -> Mapping[Frame, DemandResult]:
-    """The demand in every frame, from the demand in the outermost one."""
+    """The demand in every frame that the demand in the outermost one, which may be that in a part of it, leads to."""
     found = {root: demand}
     for frame in walk(root):
+        regions = found[frame].regions if frame in found else {}
         for node, bodies in frame.children.items():
-            found.update(zip(bodies, found[frame].regions[node].bodies, strict=True))
+            if node in regions:
+                found.update(zip(bodies, regions[node].bodies, strict=True))
     return found

@@ -46,6 +46,10 @@ class InferringContracts(Contracts):
         """A table that holds what `known` holds."""
         return cls(known.by_op, known.by_base_name, known.markers)
 
+    def may_know(self, op: str) -> bool:
+        """Whether a contract was declared for the operator, or may be inferred."""
+        return super().may_know(op) or op.split("::")[0] not in TRUSTED_NAMESPACES
+
     def find(self, call: Call | None) -> Contract | None:
         """The contract that was declared for the operator, or else the one inferred for this very call."""
         declared = super().find(call)

@@ -14,7 +14,7 @@ from passes.demand.analysis import analyze
 from passes.errors import DeadkvError
 from passes.explain import Verdict
 from passes.facts import graph_facts
-from passes.frames import Frame, demand_in, frame_tree
+from passes.frames import Frame, demand_in, frame_tree, outermost
 from passes.identity import pass_identity
 from passes.inference import InferringContracts
 from passes.pins import Demands
@@ -153,8 +153,9 @@ class PrunePrefixCache(PassBase):
         if not search.sites:
             return Analysis(root, search, {}, (), Plan())
         kept_writes: frozenset[Node] = frozenset()
+        values = tuple(dict.fromkeys(outermost(site.frame, site.gather) for site in search.sites))
         while True:
-            demands = demand_in(root, analyze(root.facts, kept_writes))
+            demands = demand_in(root, analyze(root.facts, kept_writes, values))
             verdicts = tuple(self._verdicts(search, demands))
             gathers = ((v.site.frame, v.site.gather) for v in verdicts if v.removable)
             plan = make_plan(root, demands, gathers)

@@ -47,11 +47,10 @@ def _foreign_writes(facts: Mapping[Graph, GraphFacts], plan: Plan) -> Iterator[N
     own = facts[plan.erased[0].graph]
     erased = set(plan.erased)
     written = {node: own[node].effects.writes for node in plan.erased if node in own.nodes}
-    if not any(written.values()):
-        return
-    kept = {own.storage.find(node) for node in own.graph.nodes if node not in erased}
+    classes = dict.fromkeys(own.storage.of(target) for targets in written.values() for target in targets)
+    erased_whole = {found for found in classes if erased.issuperset(found.members)}
     for node, targets in written.items():
-        if any(own.storage.find(target) in kept for target in targets):
+        if any(own.storage.of(target) not in erased_whole for target in targets):
             yield node
 
 

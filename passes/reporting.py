@@ -42,7 +42,7 @@ def make_report(
 
 def _inferred(root: Frame) -> Iterator[str]:
     for frame in walk(root):
-        for found in frame.facts.nodes.values():
+        for found in (frame.facts[node] for node in frame.facts.contracted):
             if found.call is not None and found.contract is not None and found.contract.inferred:
                 reads = _listed(found.call, found.contract.operands_read(found.call))
                 writes = _listed(found.call, found.contract.operands_written(found.call))

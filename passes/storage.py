@@ -8,63 +8,99 @@ which nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 from torch.fx import Graph, Node
 
 from passes.ops.effects import Effects
 
 
-class StorageClasses:
-    """Union-find over the nodes of one graph. Built in one forward walk."""
+@dataclass(frozen=True, eq=False)
+class StorageClass:
+    """Values that may share memory.
 
-    def __init__(self, graph: Graph, effects: Mapping[Node, Effects]) -> None:
-        self._parent: dict[Node, Node] = {}
-        self._escaping: set[Node] = set()
-        self._kept: set[Node] = set()
-        for node in graph.nodes:
-            if node.op in ("placeholder", "get_attr"):
-                self._escaping.add(node)
-                self._kept.update([node] if node.op == "get_attr" else [])
-            elif node in effects:
-                self._join(node, effects[node])
-        self._join_reads_of_one_attribute(graph)
+    Attributes:
+        members: the values; the first stands for the class.
+        escapes: a write to it can be seen after the graph has run.
+        kept: it may belong to a parameter or to an opaque call, not only to an input.
+    """
+
+    members: tuple[Node, ...]
+    escapes: bool
+    kept: bool
+
+
+class StorageClasses:
+    """The classes of one graph. Each is found, from a member along its views, when it is first asked for.
+
+    `effects` gives the effects of a call, and None for any other node.
+    """
+
+    def __init__(self, graph: Graph, effects: Callable[[Node], Effects | None]) -> None:
+        self._graph = graph
+        self._effects = effects
+        self._known: dict[Node, StorageClass] = {}
+        self._aliases: dict[Node, dict[Node, None]] = {}
+
+    def of(self, node: Node) -> StorageClass:
+        """The class of `node`."""
+        known = self._known.get(node)
+        if known is None:
+            known = self._spread(node)
+            self._known.update(dict.fromkeys(known.members, known))
+        return known
+
+    def known(self, node: Node) -> StorageClass | None:
+        """The class of `node` if it was asked for before."""
+        return self._known.get(node)
 
     def find(self, node: Node) -> Node:
         """The representative of the class of `node`."""
-        root = node
-        while (parent := self._parent.get(root, root)) is not root:
-            root = parent
-        while (parent := self._parent.get(node, node)) is not root:
-            self._parent[node] = root
-            node = parent
-        return root
+        return self.of(node).members[0]
 
     def escapes(self, node: Node) -> bool:
         """Whether a write to the storage of `node` can be seen after the graph has run."""
-        return self.find(node) in self._escaping
+        return node.op in _OUTSIDE or self.of(node).escapes
 
     def is_kept(self, node: Node) -> bool:
         """Whether the storage of `node` may belong to a parameter or to an opaque call, not only to an input."""
-        return self.find(node) in self._kept
+        return self.of(node).kept
 
-    def _join(self, node: Node, effects: Effects) -> None:
-        for operand in effects.aliases:
-            self._union(node, operand)
-        if effects.keeps:
-            self._escaping.add(self.find(node))
-            self._kept.add(self.find(node))
+    def _spread(self, node: Node) -> StorageClass:
+        members = {node: None}
+        pending = [node]
+        for member in pending:
+            for other in self._views(member):
+                if other not in members:
+                    members[other] = None
+                    pending.append(other)
+        kept = any(member.op == "get_attr" or self._is_kept_by_call(member) for member in members)
+        return StorageClass(tuple(members), kept or any(member.op in _OUTSIDE for member in members), kept)
 
-    def _join_reads_of_one_attribute(self, graph: Graph) -> None:
-        first: dict[str, Node] = {}
-        for node in graph.find_nodes(op="get_attr"):
-            self._union(first.setdefault(str(node.target), node), node)
+    def _views(self, node: Node) -> Iterator[Node]:
+        yield from self._aliased_by(node)
+        yield from (user for user in node.users if node in self._aliased_by(user))
+        if node.op == "get_attr":
+            yield from self._reads_of_one_attribute[str(node.target)]
 
-    def _union(self, one: Node, other: Node) -> None:
-        kept, merged = self.find(one), self.find(other)
-        if kept is merged:
-            return
-        self._parent[merged] = kept
-        for marked in (self._escaping, self._kept):
-            if merged in marked:
-                marked.add(kept)
+    def _aliased_by(self, node: Node) -> dict[Node, None]:
+        if node not in self._aliases:
+            found = self._effects(node)
+            self._aliases[node] = dict.fromkeys(() if found is None else found.aliases)
+        return self._aliases[node]
+
+    def _is_kept_by_call(self, node: Node) -> bool:
+        found = self._effects(node)
+        return found is not None and found.keeps
+
+    @cached_property
+    def _reads_of_one_attribute(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for node in self._graph.find_nodes(op="get_attr"):
+            found.setdefault(str(node.target), []).append(node)
+        return found
+
+
+_OUTSIDE = frozenset({"placeholder", "get_attr"})

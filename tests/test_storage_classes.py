@@ -21,7 +21,9 @@ class Values:
         self.made = [self.graph.call_function(aten.zeros.default, ([2],)) for _ in range(6)]
 
     def classes(self, effects: dict[Node, Effects]) -> StorageClasses:
-        return StorageClasses(self.graph, {**dict.fromkeys(self.made, Effects()), **effects})
+        for node, found in effects.items():
+            node.args = (list(found.aliases),)
+        return StorageClasses(self.graph, {**dict.fromkeys(self.made, Effects()), **effects}.get)
 
 
 def test_reads_of_one_attribute_are_one_storage() -> None:

@@ -10,42 +10,37 @@ write. A nested graph is walked once for each set of results that its callers ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection
 
 from torch.fx import Graph, Node
 
-from passes.demand.asserts import metadata_assert
-from passes.demand.factories import AS_CALLS, LIKE_FACTORIES, like_factory, takes_shape_of_other
-from passes.demand.kernels import contract_transfer
+from passes.demand.cone import Cone, find_cone
+from passes.demand.kernels import KernelTransfers
 from passes.demand.lattice import Demand, Transfer
-from passes.demand.metadata_reads import METADATA_READS, is_metadata_read, read_metadata
 from passes.demand.regions import Wanted, region_demand
 from passes.demand.result import DemandResult, Pin
+from passes.demand.rules import EFFECT_RULES, RULES, rule_for
 from passes.demand.shapes import ShapeRoots
 from passes.facts import GraphFacts, NodeFacts, RegionFacts
 from passes.ops.schema import Call, operand_nodes
 from passes.regions.layouts import Agreement
 from passes.regions.structure import leaves
-
-Rule = Callable[[Call, ShapeRoots], Transfer]
-
-RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(METADATA_READS, read_metadata),
-    **dict.fromkeys(LIKE_FACTORIES, like_factory),
-    **dict.fromkeys(AS_CALLS, takes_shape_of_other),
-}
-"""What a pure call demands of its operands, for the calls that do not need the elements of all of them."""
-
-EFFECT_RULES: Mapping[str, Rule] = {"aten::_assert_tensor_metadata": metadata_assert}
-"""The same for calls that must stay whatever happens to their result."""
+from passes.storage import StorageClass
 
 
-_NEEDS_STRIDES = frozenset({"aten::stride", "aten::sym_stride", *LIKE_FACTORIES, *EFFECT_RULES})
+def analyze(
+    facts: GraphFacts, kept_writes: frozenset[Node] = frozenset(), values: Collection[Node] | None = None
+) -> DemandResult:
+    """Demand on every value of the graph and of those it calls. `kept_writes` are writes that must stay in any case.
 
-
-def analyze(facts: GraphFacts, kept_writes: frozenset[Node] = frozenset()) -> DemandResult:
-    """Demand on every value of the graph and of those it calls. `kept_writes` are writes that must stay in any case."""
-    return _Analysis(kept_writes).graph(facts, None)
+    Given `values` of the graph, it finds only what decides the demand on them and on all that is computed from them,
+    and looks at no more of the graph.
+    """
+    analysis = _Analysis(kept_writes)
+    if values is None:
+        return analysis.graph(facts, None)
+    asserts = facts.calls.named(EFFECT_RULES.__contains__)
+    return analysis.cone(facts, find_cone(facts, analysis.kernels, values, asserts))
 
 
 class _Analysis:
@@ -53,6 +48,7 @@ class _Analysis:
 
     def __init__(self, kept_writes: frozenset[Node]) -> None:
         self.kept_writes = kept_writes
+        self.kernels = KernelTransfers()
         self.known: dict[tuple[GraphFacts, Wanted | None, Agreement], DemandResult] = {}
 
     def graph(self, facts: GraphFacts, wanted: Wanted | None, recorded: Agreement = Agreement.STRIDES) -> DemandResult:
@@ -65,9 +61,24 @@ class _Analysis:
             self.known[key] = walk.result
         return self.known[key]
 
+    def cone(self, facts: GraphFacts, cone: Cone) -> DemandResult:
+        """Demand inside a part of the outermost graph."""
+        walk = _Walk(facts, self, None, Agreement.STRIDES, cone.running)
+        for node in reversed(facts.graph.nodes):
+            if node in cone.nodes:
+                walk.visit(node)
+        return walk.result
+
 
 class _Walk:
-    def __init__(self, facts: GraphFacts, analysis: _Analysis, wanted: Wanted | None, recorded: Agreement) -> None:
+    def __init__(
+        self,
+        facts: GraphFacts,
+        analysis: _Analysis,
+        wanted: Wanted | None,
+        recorded: Agreement,
+        running: frozenset[Node] = frozenset(),
+    ) -> None:
         self.facts = facts
         self.recorded = recorded
         self.analysis = analysis
@@ -75,7 +86,9 @@ class _Walk:
         # A size is re-rooted on inputs, which the outermost graph never loses and a nested one may.
         self.roots = ShapeRoots(facts.graph if wanted is None else Graph())
         self.result = DemandResult()
+        self.running = running
         self.readers: dict[Node, Node] = {}
+        self.class_readers: dict[StorageClass, Node | None] = {}
         self.elements: dict[tuple[Node, int], Demand] = {}
 
     def visit(self, node: Node) -> None:
@@ -100,6 +113,8 @@ class _Walk:
             self._root(node, facts.effects.reason, self._transfer(node, facts))
         elif facts.effects.writes:
             self._visit_write(node, facts)
+        elif node in self.running:
+            self._root(node, "is read further on", self._transfer(node, facts))
         elif self.result.of(node) is not Demand.NONE:
             self._demand_operands(node, self._transfer(node, facts))
 
@@ -132,33 +147,32 @@ class _Walk:
             self._demand_operands(node, transfer)
 
     def _reader(self, written: tuple[Node, ...]) -> Node | None:
-        classes = (self.facts.storage.find(target) for target in written)
-        return next((self.readers[found] for found in classes if found in self.readers), None)
+        found = (self._class_reader(self.facts.storage.of(target)) for target in written)
+        return next((reader for reader in found if reader is not None), None)
+
+    def _class_reader(self, found: StorageClass) -> Node | None:
+        """The last call that reads a value of the class; it is later than the write that is being visited."""
+        if found not in self.class_readers:
+            readers = sorted(self.readers[member] for member in found.members if member in self.readers)
+            self.class_readers[found] = readers[-1] if readers else None
+        return self.class_readers[found]
 
     def _transfer(self, node: Node, facts: NodeFacts) -> Transfer:
         if facts.call is not None and facts.contract is not None:
-            return contract_transfer(facts.call, facts.contract)
+            return self.analysis.kernels.of(facts.call, facts.contract)
         if facts.effects.reason is not None:
-            rule = self._rule(EFFECT_RULES, facts.call)
+            rule = rule_for(EFFECT_RULES, facts.call, self.recorded)
             return rule(facts.call, self.roots) if rule is not None and facts.call is not None else _all_data(node)
         return _all_data(node) if facts.effects.writes else self._pure_transfer(node, facts.call)
 
     def _pure_transfer(self, node: Node, call: Call | None) -> Transfer:
-        rule = self._rule(RULES, call)
-        if rule is None or call is None or (rule is read_metadata and not is_metadata_read(call)):
+        rule = rule_for(RULES, call, self.recorded)
+        if rule is None or call is None:
             return _same_demand(node, self.result.of(node))
         return rule(call, self.roots)
 
-    def _rule(self, table: Mapping[str, Rule], call: Call | None) -> Rule | None:
-        """The rule for `call`, if what it needs of the recorded sizes and strides can be believed."""
-        if call is None:
-            return None
-        needed = Agreement.STRIDES if call.op in _NEEDS_STRIDES else Agreement.SIZES
-        return table.get(call.op) if self.recorded >= needed else None
-
     def _root(self, node: Node, reason: str, transfer: Transfer) -> None:
         self.result.pins[node] = Pin(None, 0, reason)
-        self.result.roots.append(node)
         self._demand_operands(node, transfer)
 
     def _demand_operands(self, node: Node, transfer: Transfer) -> None:
@@ -190,7 +204,10 @@ class _Walk:
     def _demand_data(self, operand: Node, user: Node, refusal: str | None) -> None:
         self.result.demand[operand] = Demand.DATA
         self._pin(operand, Pin(user, self.result.pins[user].distance + 1))
-        self.readers.setdefault(self.facts.storage.find(operand), user)
+        self.readers.setdefault(operand, user)
+        known = self.facts.storage.known(operand)
+        if known is not None and self.class_readers.get(known, user) is None:
+            self.class_readers[known] = user
         if refusal is not None:
             self.result.refusals.setdefault(operand, refusal)
 

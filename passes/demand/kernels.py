@@ -14,6 +14,27 @@ from passes.stand_ins import NoStandIn, slot, stand_in
 _READ = NoStandIn("it is read")
 
 
+class KernelTransfers:
+    """`contract_transfer` of each call that is asked for, made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Node, Transfer] = {}
+        self._read: dict[Node, frozenset[Node]] = {}
+
+    def of(self, call: Call, contract: Contract) -> Transfer:
+        """What `call` demands of its operands once it runs."""
+        if call.node not in self._known:
+            self._known[call.node] = contract_transfer(call, contract)
+        return self._known[call.node]
+
+    def reads(self, call: Call, contract: Contract, operand: Node) -> bool:
+        """Whether `call` demands the elements of `operand` once it runs."""
+        if call.node not in self._read:
+            uses = self.of(call, contract).uses
+            self._read[call.node] = frozenset(node for node, demand in uses if demand is Demand.DATA)
+        return operand in self._read[call.node]
+
+
 def contract_transfer(call: Call, contract: Contract) -> Transfer:
     """Demands what the contract reads or writes. Plain DCE keeps every operand of an opaque call.
 

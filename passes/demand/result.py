@@ -37,7 +37,6 @@ class DemandResult:
         refusals: for a value, why it is demanded although its elements are not read.
         regions: for each call of nested graphs, and each marker, the demand through it.
         takers: for a call and the number of one of its results, the value through which the result is demanded.
-        roots: nodes other than the output that must run, in reverse graph order.
     """
 
     demand: dict[Node, Demand] = field(default_factory=dict)
@@ -46,7 +45,6 @@ class DemandResult:
     refusals: dict[Node, str] = field(default_factory=dict)
     regions: dict[Node, RegionDemand] = field(default_factory=dict)
     takers: dict[tuple[Node, int], Node] = field(default_factory=dict)
-    roots: list[Node] = field(default_factory=list)
 
     def of(self, node: Node) -> Demand:
         """Demand on the value of `node`."""

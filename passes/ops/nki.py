@@ -53,10 +53,16 @@ class KernelCall:
         return self.aliased if self.compiled or self.aliased else frozenset(self.positions)
 
 
+def is_kernel_wrapper(target: Any) -> bool:
+    """Whether a target is the wrapper, which a graph that was loaded from a file knows by its name only."""
+    return str(getattr(target, "__name__", "")).endswith(WRAPPER)
+
+
 def is_kernel_call(node: Node) -> bool:
-    """Whether `node` calls the wrapper, which a graph that was loaded from a file knows by its name only."""
-    name = str(getattr(node.target, "__name__", ""))
-    return node.op == "call_function" and name.endswith(WRAPPER) and node.kwargs.keys() == _KEYWORDS and not node.args
+    """Whether `node` calls the wrapper, with the arguments that tracing gives it."""
+    if node.args or node.op != "call_function" or node.kwargs.keys() != _KEYWORDS:
+        return False
+    return is_kernel_wrapper(node.target)
 
 
 def kernel_call(node: Node) -> KernelCall | None:

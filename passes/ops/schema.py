@@ -26,7 +26,7 @@ from passes.ops.names import (
     PYTHON_METHODS,
     Spelling,
 )
-from passes.ops.nki import KernelCall, is_kernel_call, kernel_call
+from passes.ops.nki import KernelCall, is_kernel_call, is_kernel_wrapper, kernel_call
 from passes.ops.signature import Parameter, signature
 
 
@@ -82,6 +82,32 @@ def resolve(node: Node) -> Call | None:
     return _bind_signature(node, target)
 
 
+def operator_name(node: Node) -> str | None:
+    """The name that `resolve(node)` gives the operator, read off the target alone.
+
+    None where the target does not say it. A call whose arguments do not bind has a name here and is not resolved.
+    """
+    if node.op == "call_method":
+        return _method_name(str(node.target))
+    if node.op != "call_function" or is_kernel_wrapper(node.target):
+        return None
+    target: Any = node.target
+    if isinstance(target, OpOverload):
+        return signature(target).op
+    if isinstance(target, OpOverloadPacket):
+        return next((signature(overload).op for overload in _overloads(target)), None)
+    if (spelling := PYTHON_CALLS.get(target)) is not None:
+        return spelling[0]
+    name = aten_name(target)
+    return _function_name(target) if name is None else f"aten::{name}"
+
+
+def _method_name(name: str) -> str:
+    if (spelling := PYTHON_METHODS.get(name)) is not None:
+        return spelling[0]
+    return f"aten::{_without_underscores(name)}"
+
+
 def operand_nodes(value: Any) -> Iterator[Node]:
     """Every node inside an argument: itself, or inside lists, tuples, dicts and slices."""
     if isinstance(value, Node):
@@ -110,7 +136,12 @@ _HOMES = (torch, torch._C._nn)
 def _resolve_method(node: Node, name: str) -> Call | None:
     if (spelling := PYTHON_METHODS.get(name)) is not None:
         return _bind_spelling(node, spelling)
-    return _first_binding(node, _aten_overloads(name.strip("_") if name.startswith("__") else name))
+    return _first_binding(node, _aten_overloads(_without_underscores(name)))
+
+
+def _without_underscores(name: str) -> str:
+    """`__add__` is spelled `add`; `add_` is another operator."""
+    return name.strip("_") if name.startswith("__") else name
 
 
 def _resolve_kernel(node: Node) -> Call | None:
@@ -209,5 +240,8 @@ def _bind_signature(node: Node, target: Callable[..., Any]) -> Call | None:
     except (TypeError, ValueError):
         return None
     bound.apply_defaults()
-    name = f"function:{getattr(target, '__module__', '')}::{getattr(target, '__name__', type(target).__name__)}"
-    return Call(node, name, None, dict(bound.arguments))
+    return Call(node, _function_name(target), None, dict(bound.arguments))
+
+
+def _function_name(target: Callable[..., Any]) -> str:
+    return f"function:{getattr(target, '__module__', '')}::{getattr(target, '__name__', type(target).__name__)}"

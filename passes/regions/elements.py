@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from torch.fx import Node
 
@@ -28,30 +28,38 @@ class Element:
     leaves: tuple[int, ...]
 
 
-@dataclass
-class Elements:
-    """The elements of the multi-result calls of one graph, found in graph order."""
+def find_elements(regions: Iterable[RegionCall], bind: Callable[[Node], Call | None]) -> Mapping[Node, Element]:
+    """The values taken, at constant keys, out of the results of `regions`; by call, and in graph order in each."""
+    found: dict[Node, Element] = {}
+    for region in regions:
+        found.update(_elements_of(region, bind))
+    return found
 
-    results: dict[Node, dict[Path, int]] = field(default_factory=dict)
-    found: dict[Node, Element] = field(default_factory=dict)
 
-    def add_call(self, region: RegionCall) -> None:
-        """Notes a call whose results are followed one by one."""
-        self.results[region.node] = {path: index for index, path in enumerate(region.results)}
-        if region.results == ((),):
-            self.found[region.node] = Element(region.node, (), (0,))
+def _elements_of(region: RegionCall, bind: Callable[[Node], Call | None]) -> Mapping[Node, Element]:
+    results = {path: index for index, path in enumerate(region.results)}
+    whole = Element(region.node, (), (0,) if region.results == ((),) else ())
+    found = {region.node: whole}
+    pending = [region.node]
+    for source in pending:
+        for user in source.users:
+            element = _taken(bind(user), found[source], results)
+            if element is not None:
+                found[user] = element
+                pending.append(user)
+    return {node: found[node] for node in sorted(found) if found[node].leaves}
 
-    def add_user(self, call: Call | None) -> None:
-        """Notes `call` if it takes an element, at a constant key, out of a noted call."""
-        if call is None or call.op != GETITEM or not isinstance(call.bound.get("self"), Node):
-            return
-        source, key = call.bound["self"], call.bound.get("index")
-        outer = Element(source, (), ()) if source in self.results else self.found.get(source)
-        if outer is None or isinstance(key, bool) or not isinstance(key, (int, str)):
-            return
-        path = (*outer.path, key)
-        if leaves := _leaves_at(path, self.results[outer.call]):
-            self.found[call.node] = Element(outer.call, path, leaves)
+
+def _taken(call: Call | None, source: Element, results: Mapping[Path, int]) -> Element | None:
+    """What `call` takes out of the value that holds `source`, or None."""
+    if call is None or call.op != GETITEM or not isinstance(call.bound.get("self"), Node):
+        return None
+    key = call.bound.get("index")
+    if isinstance(key, bool) or not isinstance(key, (int, str)):
+        return None
+    path = (*source.path, key)
+    leaves = _leaves_at(path, results)
+    return Element(source.call, path, leaves) if leaves else None
 
 
 def _leaves_at(path: Path, results: Mapping[Path, int]) -> tuple[int, ...]:

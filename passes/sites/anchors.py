@@ -109,11 +109,11 @@ def _named_nodes(root: Frame) -> dict[str, Node]:
 
 
 def _attention_by_pool(attention: tuple[FramedCall, ...]) -> dict[str, tuple[Call, ...]]:
-    readers: dict[str, tuple[Call, ...]] = {}
+    readers: dict[str, list[Call]] = {}
     for frame, call in attention:
         for source in _sources(frame, call, ("K_cache", "V_cache")):
-            readers[source.name] = (*readers.get(source.name, ()), call)
-    return readers
+            readers.setdefault(source.name, []).append(call)
+    return {name: tuple(calls) for name, calls in readers.items()}
 
 
 def _sources(frame: Frame, call: Call, operands: tuple[str, ...]) -> Iterator[Source]:
@@ -125,10 +125,14 @@ def _sources(frame: Frame, call: Call, operands: tuple[str, ...]) -> Iterator[So
 
 def _attention_calls(root: Frame) -> Iterator[FramedCall]:
     for frame in walk(root):
-        for node in frame.facts.nodes:
+        for node in frame.facts.calls.named(_is_attention):
             call = frame.facts.call(node)
-            if call is not None and call.base_name == ATTENTION_BLOCK_TKG:
+            if call is not None and _is_attention(call.op):
                 yield frame, call
+
+
+def _is_attention(op: str) -> bool:
+    return op.rsplit("::", 1)[-1] == ATTENTION_BLOCK_TKG
 
 
 def _from_context(context: TkgContext | None) -> dict[str, Pool]:

@@ -23,8 +23,8 @@ from passes.frames import Frame, walk
 from passes.ops.schema import Call
 from passes.sites.anchors import Anchors, Pool, find_anchors
 from passes.sites.contradictions import check_pools_are_used
-from passes.sites.gathers import gather_operands
-from passes.sites.origin import NOTHING, Origins, origins
+from passes.sites.gathers import gather_operands, is_gather
+from passes.sites.origin import Origins
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SiteSearch:
 
 
 def find_sites(root: Frame, context: TkgContext | None = None) -> SiteSearch:
-    """All sites, in one forward walk. Raises DeadkvError if the context says what the graph refutes."""
+    """All sites, found among the gathers. Raises DeadkvError if the context says what the graph refutes."""
     anchors = find_anchors(root, context)
     if not anchors.pools or not anchors.tables:
         return SiteSearch((), anchors, _missing_anchor(anchors))
@@ -74,11 +74,10 @@ def find_sites(root: Frame, context: TkgContext | None = None) -> SiteSearch:
 
 
 def _sites(root: Frame, anchors: Anchors) -> Iterator[Site]:
-    known: dict[Frame | None, Origins] = {None: {}}
+    origins = Origins(anchors)
     for frame in walk(root):
-        known[frame] = origins(frame, anchors, known[frame.parent])
-        for node in frame.facts.nodes:
-            if (site := _site(node, frame, known[frame])) is not None:
+        for node in frame.facts.calls.named(is_gather):
+            if (site := _site(node, frame, origins)) is not None:
                 yield site
 
 
@@ -90,14 +89,14 @@ def _missing_anchor(anchors: Anchors) -> str:
     )
 
 
-def _site(node: Node, frame: Frame, found: Origins) -> Site | None:
+def _site(node: Node, frame: Frame, origins: Origins) -> Site | None:
     call = frame.facts.call(node)
     operands = None if call is None else gather_operands(call)
     if operands is None:
         return None
     source, index, dim = operands
-    origin = found.get(source, NOTHING)
-    if origin.pool is None or origin.block_dim != dim or not found.get(index, NOTHING).table:
+    origin = origins.pool(frame, source)
+    if origin is None or origin.pool is None or origin.block_dim != dim or not origins.index(frame, index).table:
         return None
     chain = _layout_chain(node, frame.facts)
     moved, rounds = _bytes_moved(chain, frame.facts), frame.rounds()

@@ -14,6 +14,11 @@ Operands = tuple[Node, Node, int]
 """The gathered tensor, the index and the dimension that is gathered along."""
 
 
+def is_gather(op: str) -> bool:
+    """Whether the operator of that qualified name can gather along one dimension."""
+    return op in _GATHERS
+
+
 def gather_operands(call: Call) -> Operands | None:
     """The tensor, index and dimension of a call that gathers along one dimension, or None if `call` is no gather."""
     spelling = _GATHERS.get(call.op)

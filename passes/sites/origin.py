@@ -1,8 +1,8 @@
-"""Forward provenance: which values are a pool seen through views and casts, which derive only from the block table."""
+"""Provenance: which values are a pool seen through views and casts, which derive only from the block table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,9 +12,9 @@ from passes import metadata
 from passes.demand.metadata_reads import is_metadata_read
 from passes.facts import NodeFacts
 from passes.frames import Frame
-from passes.ops.schema import Call
 from passes.sites.anchors import Anchors, Pool
 from passes.sites.source import anchor_name, lane_operand, moves_nothing
+from passes.walks import evaluate
 
 
 @dataclass(frozen=True)
@@ -39,65 +39,126 @@ class Origin:
 NOTHING = Origin()
 
 
-Origins = Mapping[Node, Origin]
+Place = tuple[Frame, Node]
+"""A value in one entry of its graph."""
 
 
-def origins(frame: Frame, anchors: Anchors, outer: Origins) -> Origins:
-    """The origin of every value of a frame, in one forward walk. `outer` has those of the frame that calls it."""
-    found: dict[Node, Origin] = {}
-    for node in frame.facts.graph.nodes:
+class Origins:
+    """The origin of each value that is asked for. What is asked again costs nothing, so all sites share one of these.
+
+    Whether a value is a pool is followed through views and casts only, so the answer for any other value, such as the
+    hidden states of the last layer, costs no walk up to the inputs.
+    """
+
+    def __init__(self, anchors: Anchors) -> None:
+        self._anchors = anchors
+        self._pools: dict[Place, Origin | None] = {}
+        self._indices: dict[Place, Origin] = {}
+
+    def pool(self, frame: Frame, node: Node) -> Origin | None:
+        """The pool that the value is a view, cast or dequantization of, or None."""
+        return evaluate((frame, node), self._pool_operands, self._pool, self._pools)
+
+    def index(self, frame: Frame, node: Node) -> Origin:
+        """Whether the value derives from the block table or from constants alone."""
+        return evaluate((frame, node), _index_operands, self._index, self._indices)
+
+    def _pool_operands(self, place: Place) -> Sequence[Place]:
+        frame, node = place
+        if (handed := _handed_on(frame, node)) is not None:
+            return handed
+        found = frame.facts.nodes.get(node)
+        return [] if found is None else [(frame, operand) for operand in _pool_candidates(found)]
+
+    def _pool(self, place: Place) -> Origin | None:
+        frame, node = place
         if node.op == "placeholder" and frame.parent is not None:
-            found[node] = _operand_origin(frame, node, outer)
-        elif node.op in ("placeholder", "get_attr"):
-            found[node] = _anchor_origin(frame, node, anchors)
-        elif node in frame.facts.nodes:
-            lane = lane_operand(frame, node)
-            found[node] = found[lane] if lane is not None else _call_origin(node, frame.facts[node], found)
-    return found
+            return self._sliced(frame, node)
+        if node.op in ("placeholder", "get_attr"):
+            return self._named_pool(frame, node)
+        found = (self._pools[operand] for operand in self._pool_operands(place))
+        origin = next((origin for origin in found if origin is not None), None)
+        facts = frame.facts.nodes.get(node)
+        is_cast = facts is not None and facts.call is not None and facts.call.base_name in _CONVERSION
+        return replace(origin, converted=True) if origin is not None and is_cast else origin
+
+    def _sliced(self, frame: Frame, placeholder: Node) -> Origin | None:
+        value = frame.operand(placeholder)
+        assert frame.parent is not None
+        origin = self._pools[frame.parent, value] if isinstance(value, Node) else None
+        if origin is None or not frame.is_slice(placeholder):
+            return origin
+        return replace(origin, block_dim=origin.block_dim - 1)
+
+    def _named_pool(self, frame: Frame, node: Node) -> Origin | None:
+        name = anchor_name(frame, node)
+        pool = self._anchors.pools.get(name)
+        return None if pool is None else Origin(pool, name in self._anchors.tables, block_dim=pool.stacked)
+
+    def _index(self, place: Place) -> Origin:
+        frame, node = place
+        if (pool := self.pool(frame, node)) is not None:
+            return pool
+        if (handed := _handed_on(frame, node)) is not None:
+            return next((self._indices[operand] for operand in handed), Origin(constant=True))
+        if node.op in ("placeholder", "get_attr"):
+            return self._named_index(frame, node)
+        found = frame.facts.nodes.get(node)
+        return NOTHING if found is None else self._computed(frame, node, found)
+
+    def _named_index(self, frame: Frame, node: Node) -> Origin:
+        is_size = isinstance(metadata.value(node), torch.SymInt)
+        is_table = anchor_name(frame, node) in self._anchors.tables
+        return Origin(table=is_table, constant=not is_table and (node.op == "get_attr" or is_size))
+
+    def _computed(self, frame: Frame, node: Node, facts: NodeFacts) -> Origin:
+        if _is_opaque(facts) or (facts.effects.writes and not facts.effects.aliases):
+            return NOTHING
+        if facts.effects.writes:
+            return self._indices[frame, facts.effects.writes[0]]
+        if facts.call is not None and is_metadata_read(facts.call):
+            return Origin(constant=True)
+        operands = [self._indices[operand] for operand in _index_operands((frame, node))]
+        only_table = all(origin.table or origin.constant for origin in operands)
+        is_table = only_table and any(origin.table for origin in operands)
+        return Origin(table=is_table, constant=only_table and not is_table)
 
 
-def _operand_origin(frame: Frame, placeholder: Node, outer: Origins) -> Origin:
-    value = frame.operand(placeholder)
-    if not isinstance(value, Node):
-        return Origin(constant=True)
-    origin = outer.get(value, NOTHING)
-    if origin.pool is None or not frame.is_slice(placeholder):
-        return origin
-    return replace(origin, block_dim=origin.block_dim - 1)
+def _handed_on(frame: Frame, node: Node) -> Sequence[Place] | None:
+    """What a call gives for an input of a nested graph, or a marker for a lane; None for any other value."""
+    if node.op == "placeholder" and frame.parent is not None:
+        value = frame.operand(node)
+        return [(frame.parent, value)] if isinstance(value, Node) else []
+    lane = lane_operand(frame, node)
+    return None if lane is None else [(frame, lane)]
 
 
-def _anchor_origin(frame: Frame, node: Node, anchors: Anchors) -> Origin:
-    name = anchor_name(frame, node)
-    if name in anchors.pools or name in anchors.tables:
-        pool = anchors.pools.get(name)
-        return Origin(pool=pool, table=name in anchors.tables, block_dim=0 if pool is None else pool.stacked)
-    is_size = isinstance(metadata.value(node), torch.SymInt)
-    return Origin(constant=node.op == "get_attr" or is_size)
+def _is_opaque(facts: NodeFacts) -> bool:
+    return facts.call is None or facts.effects.reason is not None
 
 
-def _call_origin(node: Node, facts: NodeFacts, found: Origins) -> Origin:
+def _pool_candidates(facts: NodeFacts) -> Sequence[Node]:
+    """The operands of which a call may be another view or a cast."""
     call, effects = facts.call, facts.effects
-    if call is None or effects.reason is not None:
-        return NOTHING
+    if call is None or _is_opaque(facts):
+        return ()
     if effects.writes:
-        return found.get(effects.writes[0], NOTHING) if effects.aliases else NOTHING
-    if is_metadata_read(call):
-        return Origin(constant=True)
-    operands = [found.get(operand, NOTHING) for operand in node.all_input_nodes]
-    if (pool := _pool_origin(call, found)) is not None:
-        return pool
-    only_table = all(origin.table or origin.constant for origin in operands)
-    is_table = only_table and any(origin.table for origin in operands)
-    return Origin(table=is_table, constant=only_table and not is_table)
+        return effects.writes[:1] if effects.aliases else ()
+    if is_metadata_read(call) or not (call.base_name in _LAYOUT | _CONVERSION or moves_nothing(call)):
+        return ()
+    return [found for name in ("self", "input", "other") if isinstance(found := call.bound.get(name), Node)]
 
 
-def _pool_origin(call: Call, found: Origins) -> Origin | None:
-    operands = (call.bound.get(name) for name in ("self", "input", "other"))
-    known = (found.get(operand, NOTHING) for operand in operands if isinstance(operand, Node))
-    origin = next((origin for origin in known if origin.pool is not None), None)
-    if origin is None or call.base_name in _LAYOUT or moves_nothing(call):
-        return origin
-    return replace(origin, converted=True) if call.base_name in _CONVERSION else NOTHING
+def _index_operands(place: Place) -> Sequence[Place]:
+    frame, node = place
+    if (handed := _handed_on(frame, node)) is not None:
+        return handed
+    found = frame.facts.nodes.get(node)
+    if found is None or found.call is None or _is_opaque(found) or is_metadata_read(found.call):
+        return []
+    if found.effects.writes:
+        return [(frame, target) for target in found.effects.writes[:1]]
+    return [(frame, operand) for operand in node.all_input_nodes]
 
 
 # The pool in another shape, or a copy of it: block dimension and elements stay what they are.
