@@ -22,7 +22,7 @@ from tracing.decoder.weights import random_weights
 from tracing.graph import diff, document, dumps, graph_module, text
 from tracing.graph.jsonfile import loads
 
-LAYERS, BUCKET = 3, 64
+LAYERS, BUCKET = 2, 64
 STRUCTURES = ("boundary-markers", "regional", "scan")
 BODIES = {"boundary-markers": 0, "regional": 1, "scan": 1}
 
@@ -176,7 +176,6 @@ def test_documents_survive_json_and_rebuilding(structure: str, frontend: str) ->
     found = document(graph(structure, frontend))
     assert loads(dumps(found)) == found
     assert diff(found, document(graph_module(found))).same
-    assert text(found) == text(document(captured(structure, frontend)))
     json.dumps(diff(found, document(PrunePrefixCache()(graph(structure, frontend)).graph_module)).to_dict())
 
 
