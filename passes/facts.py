@@ -209,8 +209,8 @@ class _Collector:
 
 def _contract_effects(call: Call, contract: Contract) -> Effects:
     contract.check(call)
-    written = [name for name in call.bound if name in contract.operands_written(call)]
-    writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
+    written = contract.operands_written(call)
+    writes = tuple(node for name in call.bound if name in written for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
     return Effects(lasting_effect(call), False, writes, aliases, keeps=call.kernel is None)

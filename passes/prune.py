@@ -11,7 +11,6 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from passes.context import TkgContext
 from passes.contracts import Contracts
 from passes.demand.analysis import analyze
-from passes.errors import DeadkvError
 from passes.explain import Verdict
 from passes.facts import graph_facts
 from passes.frames import Frame, demand_in, frame_tree, outermost
@@ -31,6 +30,7 @@ from passes.sites import SiteSearch, find_sites
 from passes.stand_ins import check_accepted
 from passes.surgery import prune_copy, prune_in_place
 from passes.verify import verify_prune
+from passes.well_formed import require_well_formed
 
 
 class PruneResult(PassResult):
@@ -147,7 +147,7 @@ class PrunePrefixCache(PassBase):
 
     def analyze(self, graph_module: GraphModule) -> Analysis:
         """Sites, demand, the policy's decision on each site, and the plan. Edits nothing."""
-        _require_graph_module(graph_module)
+        require_well_formed(graph_module)
         root = frame_tree(graph_facts(graph_module, self._contracts()))
         search = find_sites(root, self.context)
         if not search.sites:
@@ -182,15 +182,6 @@ class PrunePrefixCache(PassBase):
         Never cached is an inferred contract: it comes from an implementation that may change.
         """
         return None if self.infer_contracts else pass_identity(self, self._contracts())
-
-
-def _require_graph_module(module: GraphModule) -> None:
-    if not isinstance(module, GraphModule):
-        raise DeadkvError(f"expected a torch.fx GraphModule, got {type(module).__name__}: capture the model first")
-    try:
-        module.graph.lint()
-    except (RuntimeError, ValueError) as error:
-        raise DeadkvError(f"the graph is not well formed: {str(error).splitlines()[0]}") from error
 
 
 def _with_nodes_after(report: PruneReport, module: GraphModule) -> PruneReport:

@@ -206,7 +206,9 @@ class Removal:
 
     def _proves(self, frame: Frame, user: Node, node: Node) -> bool:
         """Whether `user` only asserts of `node` what the trace has proven, and so goes with it."""
-        rewrites = self.demand[frame].rewrites.get(user, ())
+        rewrites = self.demand[frame].rewrites.get(user)
+        if rewrites is None:
+            return False
         return any(isinstance(rewrite, Drop) and node in rewrite.severs for rewrite in rewrites)
 
     def plan(self, frame: Frame) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 Key = TypeVar("Key")
@@ -10,17 +10,20 @@ Found = TypeVar("Found")
 
 
 def evaluate(
-    wanted: Key, operands: Callable[[Key], Iterable[Key]], combine: Callable[[Key], Found], known: dict[Key, Found]
+    wanted: Key,
+    operands: Callable[[Key], Sequence[Key]],
+    combine: Callable[[Key, Sequence[Key]], Found],
+    known: dict[Key, Found],
 ) -> Found:
-    """`combine(wanted)`, called once `known` has what `combine` yields for each of its operands. Fills `known`."""
-    pending = [wanted]
+    """`combine(wanted, its operands)`, called once `known` has what that yields for each operand. Fills `known`."""
+    pending = [] if wanted in known else [(wanted, operands(wanted))]
     while pending:
-        key = pending[-1]
-        missing = [] if key in known else [operand for operand in operands(key) if operand not in known]
+        key, given = pending[-1]
+        missing = [operand for operand in given if operand not in known]
         if missing:
-            pending.extend(missing)
+            pending.extend((operand, operands(operand)) for operand in missing)
         else:
             pending.pop()
             if key not in known:
-                known[key] = combine(key)
+                known[key] = combine(key, given)
     return known[wanted]

@@ -7,7 +7,7 @@ dead-code elimination deletes a live `cache.copy_(x)` whose result is unused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -45,6 +45,9 @@ class Effects:
 
 def effects(call: Call | None) -> Effects:
     """Effects of `call`; the worst is assumed of None, of unlisted Python functions and of custom operators."""
+    shared = None if call is None or call.overload is None else _shared_by_pure(call.overload)
+    if call is not None and shared is not None:
+        return Effects(aliases=_operands(call, shared)) if shared else _PURE
     namespace = "" if call is None else call.op.split("::")[0]
     if call is None or namespace not in TRUSTED_NAMESPACES:
         return _opaque(_OPAQUE_NAMESPACES.get(namespace, "is a call of which nothing is known (no contract)"))
@@ -54,6 +57,20 @@ def effects(call: Call | None) -> Effects:
     if not call.overloads or changes_view or call.base_name in _SILENT_WRITES:
         return _opaque("changes a tensor in a way that is not modelled")
     return Effects(_reason(call), False, _written(call), _aliased(call))
+
+
+_PURE = Effects()
+
+
+@cache
+def _shared_by_pure(overload: OpOverload) -> tuple[str, ...] | None:
+    """What a result may share with, if no call of `overload`, whatever its arguments, does more; else None."""
+    known = signature(overload)
+    namespace, name = known.op.split("::")
+    is_special = known.op in _PYTHON_EFFECTS or name in _SILENT_WRITES or name.startswith(_ASSERTIONS)
+    if namespace not in TRUSTED_NAMESPACES or is_special or known.inplace_view or known.random:
+        return None
+    return None if _written_names(overload) else _shared_names(overload)
 
 
 def opaque_effects(call: Call | None, node: Node) -> Effects:
@@ -104,7 +121,10 @@ _RANDOM_SWITCHED_OFF: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def _written(call: Call) -> tuple[Node, ...]:
-    names = _written_by_option(call) if call.overload is None else _written_names(call.overload)
+    return _operands(call, _written_by_option(call) if call.overload is None else _written_names(call.overload))
+
+
+def _operands(call: Call, names: Iterable[str]) -> tuple[Node, ...]:
     return tuple(node for name in names for node in operand_nodes(call.bound.get(name)))
 
 
@@ -124,8 +144,7 @@ def _written_by_option(call: Call) -> tuple[str, ...]:
 
 
 def _aliased(call: Call) -> tuple[Node, ...]:
-    names = dict.fromkeys(name for overload in call.overloads for name in _shared_names(overload))
-    return tuple(node for name in names for node in operand_nodes(call.bound.get(name)))
+    return _operands(call, dict.fromkeys(name for overload in call.overloads for name in _shared_names(overload)))
 
 
 @cache

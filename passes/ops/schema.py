@@ -183,13 +183,12 @@ def _bind(node: Node, overload: OpOverload) -> Call | None:
 def _bind_args(node: Node, overload: OpOverload, args: tuple[Any, ...]) -> Call | None:
     known = signature(overload)
     given = dict(zip(known.positional, args, strict=False))
-    keywords = _renamed(node.kwargs, known.parameters)
+    keywords = _renamed(node.kwargs, known.parameters) if node.kwargs else {}
     if len(args) > len(known.positional) or given.keys() & keywords.keys() or keywords.keys() - known.parameters.keys():
         return None
     given.update(keywords)
-    bound = {name: given.get(name, found.default) for name, found in known.parameters.items()}
     fits = node.target is overload or all(_fits(found, given) for found in known.parameters.values())
-    return Call(node, known.op, overload, bound) if fits else None
+    return Call(node, known.op, overload, {**known.defaults, **given}) if fits else None
 
 
 def _fits(parameter: Parameter, given: Mapping[str, Any]) -> bool:

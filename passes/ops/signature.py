@@ -46,6 +46,7 @@ class Signature:
     Attributes:
         op: qualified operator name without overload.
         parameters: in order, by name.
+        defaults: the default of each, None for a required one.
         positional: names of those that may be given by position.
         int_list_at: position of a list of sizes that may be given as separate numbers, or None.
         returns_alias: a result is marked as sharing an argument's storage.
@@ -56,6 +57,7 @@ class Signature:
 
     op: str
     parameters: dict[str, Parameter]
+    defaults: dict[str, Any]
     positional: tuple[str, ...]
     int_list_at: int | None
     returns_alias: bool
@@ -73,6 +75,7 @@ def signature(overload: OpOverload) -> Signature:
     return Signature(
         op=schema.name,
         parameters=parameters,
+        defaults={name: found.default for name, found in parameters.items()},
         positional=tuple(argument.name for argument in schema.arguments if not argument.kwarg_only),
         int_list_at=next((index for index, found in enumerate(leading) if found.is_int_list), None),
         returns_alias=any(returned.alias_info is not None for returned in schema.returns),

@@ -7,8 +7,10 @@ says no, or if the two disagree; it passes if one says yes, or if neither knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 from passes.context import TkgContext
 from passes.policy import evidence
@@ -46,8 +48,14 @@ class Gate:
 
     def check(self, found: Evidence, context: TkgContext | None) -> GateCheck:
         """Asks the graph and the context about one site."""
-        by_graph = self.graph(found)
-        by_context = None if context is None else self.context(context)
+        return self._checks[self.graph(found), None if context is None else self.context(context)]
+
+    @cached_property
+    def _checks(self) -> Mapping[tuple[bool | None, bool | None], GateCheck]:
+        """The finding for each pair of answers: sites are many, answers few."""
+        return {answers: self._finding(*answers) for answers in product((True, False, None), repeat=2)}
+
+    def _finding(self, by_graph: bool | None, by_context: bool | None) -> GateCheck:
         passed = all(answer in (None, self.wanted) for answer in (by_graph, by_context))
         return GateCheck(self.name, passed, by_graph, by_context, self._detail(by_graph, by_context))
 

@@ -77,7 +77,7 @@ def _sites(root: Frame, anchors: Anchors) -> Iterator[Site]:
     origins = Origins(anchors)
     for frame in walk(root):
         for node in frame.facts.calls.named(is_gather):
-            if (site := _site(node, frame, origins)) is not None:
+            if len(node.all_input_nodes) > 1 and (site := _site(node, frame, origins)) is not None:
                 yield site
 
 
@@ -112,13 +112,13 @@ def _layout_chain(gather: Node, facts: GraphFacts) -> tuple[Node, ...]:
 
 
 def _is_layout_change(call: Call | None) -> bool:
-    return call is not None and call.base_name in _VIEWS | _COPIES
+    return call is not None and call.base_name in _LAYOUT_CHANGES
 
 
 _VIEWS = frozenset(
     "view reshape permute transpose t squeeze unsqueeze flatten unflatten _unsafe_view detach alias movedim".split()
 )
-_COPIES = frozenset("contiguous clone to _to_copy".split())
+_LAYOUT_CHANGES = _VIEWS | frozenset("contiguous clone to _to_copy".split())
 
 
 def _bytes_moved(chain: tuple[Node, ...], facts: GraphFacts) -> int | None:

@@ -70,17 +70,17 @@ class Origins:
         found = frame.facts.nodes.get(node)
         return [] if found is None else [(frame, operand) for operand in _pool_candidates(found)]
 
-    def _pool(self, place: Place) -> Origin | None:
+    def _pool(self, place: Place, operands: Sequence[Place]) -> Origin | None:
         frame, node = place
         if node.op == "placeholder" and frame.parent is not None:
             return self._sliced(frame, node)
         if node.op in ("placeholder", "get_attr"):
             return self._named_pool(frame, node)
-        found = (self._pools[operand] for operand in self._pool_operands(place))
-        origin = next((origin for origin in found if origin is not None), None)
-        facts = frame.facts.nodes.get(node)
-        is_cast = facts is not None and facts.call is not None and facts.call.base_name in _CONVERSION
-        return replace(origin, converted=True) if origin is not None and is_cast else origin
+        origin = next((found for operand in operands if (found := self._pools[operand]) is not None), None)
+        if origin is None:
+            return None
+        call = frame.facts.call(node)
+        return replace(origin, converted=True) if call is not None and call.base_name in _CONVERSION else origin
 
     def _sliced(self, frame: Frame, placeholder: Node) -> Origin | None:
         value = frame.operand(placeholder)
@@ -95,32 +95,32 @@ class Origins:
         pool = self._anchors.pools.get(name)
         return None if pool is None else Origin(pool, name in self._anchors.tables, block_dim=pool.stacked)
 
-    def _index(self, place: Place) -> Origin:
+    def _index(self, place: Place, operands: Sequence[Place]) -> Origin:
         frame, node = place
         if (pool := self.pool(frame, node)) is not None:
             return pool
-        if (handed := _handed_on(frame, node)) is not None:
-            return next((self._indices[operand] for operand in handed), Origin(constant=True))
+        if _handed_on(frame, node) is not None:
+            return next((self._indices[operand] for operand in operands), Origin(constant=True))
         if node.op in ("placeholder", "get_attr"):
             return self._named_index(frame, node)
         found = frame.facts.nodes.get(node)
-        return NOTHING if found is None else self._computed(frame, node, found)
+        return NOTHING if found is None else self._computed(found, operands)
 
     def _named_index(self, frame: Frame, node: Node) -> Origin:
         is_size = isinstance(metadata.value(node), torch.SymInt)
         is_table = anchor_name(frame, node) in self._anchors.tables
         return Origin(table=is_table, constant=not is_table and (node.op == "get_attr" or is_size))
 
-    def _computed(self, frame: Frame, node: Node, facts: NodeFacts) -> Origin:
+    def _computed(self, facts: NodeFacts, operands: Sequence[Place]) -> Origin:
         if _is_opaque(facts) or (facts.effects.writes and not facts.effects.aliases):
             return NOTHING
         if facts.effects.writes:
-            return self._indices[frame, facts.effects.writes[0]]
+            return self._indices[operands[0]]
         if facts.call is not None and is_metadata_read(facts.call):
             return Origin(constant=True)
-        operands = [self._indices[operand] for operand in _index_operands((frame, node))]
-        only_table = all(origin.table or origin.constant for origin in operands)
-        is_table = only_table and any(origin.table for origin in operands)
+        origins = [self._indices[operand] for operand in operands]
+        only_table = all(origin.table or origin.constant for origin in origins)
+        is_table = only_table and any(origin.table for origin in origins)
         return Origin(table=is_table, constant=only_table and not is_table)
 
 
@@ -129,7 +129,7 @@ def _handed_on(frame: Frame, node: Node) -> Sequence[Place] | None:
     if node.op == "placeholder" and frame.parent is not None:
         value = frame.operand(node)
         return [(frame.parent, value)] if isinstance(value, Node) else []
-    lane = lane_operand(frame, node)
+    lane = lane_operand(frame, node) if frame.facts.regions else None
     return None if lane is None else [(frame, lane)]
 
 
@@ -144,7 +144,7 @@ def _pool_candidates(facts: NodeFacts) -> Sequence[Node]:
         return ()
     if effects.writes:
         return effects.writes[:1] if effects.aliases else ()
-    if is_metadata_read(call) or not (call.base_name in _LAYOUT | _CONVERSION or moves_nothing(call)):
+    if is_metadata_read(call) or not (call.base_name in _LAYOUT_OR_CONVERSION or moves_nothing(call)):
         return ()
     return [found for name in ("self", "input", "other") if isinstance(found := call.bound.get(name), Node)]
 
@@ -168,3 +168,4 @@ _LAYOUT = frozenset(
 )
 # A cast or a dequantization of the whole pool.
 _CONVERSION = frozenset("to _to_copy type_as mul div true_divide dequantize".split())
+_LAYOUT_OR_CONVERSION = _LAYOUT | _CONVERSION
