@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deadkv compile --model llama-3.2-1b --out out/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 fuzz: $(VENV)/.installed
 	DEADKV_FUZZ_GRAPHS=$(GRAPHS) DEADKV_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
@@ -53,7 +53,7 @@ lint: $(VENV)/.installed
 	touch $@
 
 torch29: .venv-torch29/.installed
-	.venv-torch29/bin/python -m pytest -n $(WORKERS)
+	.venv-torch29/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 clean:
 	rm -rf .venv .venv-torch29 out build *.egg-info
