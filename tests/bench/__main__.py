@@ -18,8 +18,10 @@ from tracing.cli.signals import Stopped, stoppable
 from tracing.cli.terminal import error_line, print_table, stderr, stdout
 
 FAILED, USAGE_ERROR = 1, 2
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@app.command()
 def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=f"{', '.join(PLACES)}; all.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the rows; a run goes on with what is there.")] = Path(
@@ -68,7 +70,7 @@ def _measure(run: Run) -> list[str]:
 def main() -> None:
     """Runs the command line. A DeadkvError is one line on stderr and exit code 2."""
     try:
-        typer.run(bench)
+        app()
     except DeadkvError as error:
         error_line(str(error))
         sys.exit(USAGE_ERROR)

@@ -10,6 +10,9 @@ from tests.bench.benchmark import Benchmark
 
 PLACES: Mapping[str, str] = {
     "cost": "tests.bench.cost.rows:Cost",
+    "capability": "tests.bench.capability.rows:Capability",
+    "routes": "tests.bench.routes.rows:Routes",
+    "prediction": "tests.bench.prediction.rows:Prediction",
 }
 """Module and class of each; a class is made without arguments."""
 

@@ -39,6 +39,8 @@ class Run:
     def __init__(self, benchmarks: Sequence[Benchmark], out: Path) -> None:
         self.benchmarks = benchmarks
         self.out = out
+        for benchmark in benchmarks:
+            self._log(benchmark).unlink(missing_ok=True)
         self._folders = {found.name: RowFolder(out, found) for found in benchmarks}
 
     def forget(self) -> None:
@@ -64,24 +66,31 @@ class Run:
             found += [Job(benchmark, keys) for keys in groups if keys]
         return found
 
+    def _log(self, benchmark: Benchmark) -> Path:
+        return self.out / f"{benchmark.name}.log"
+
     def measure(self, job: Job, done: Callable[[Row], object]) -> list[str]:
         """Measures the rows of a job; returns a line about each that could not be measured.
 
         `done` is called with each row when it is written. The process and its children are ended when this returns or
         raises.
         """
-        left = list(job.keys)
-        log = self.out / f"{job.benchmark.name}.log"
+        left, changed = list(job.keys), []
+        log = self._log(job.benchmark)
         log.parent.mkdir(parents=True, exist_ok=True)
         folder = self._folders[job.benchmark.name]
         with log.open("a") as stderr, _process(self.out, job, stderr) as lines:
             try:
                 for key in _in_time(lines, job.benchmark.limit_s):
                     left.remove(key)
-                    done(folder.read([key])[key])
+                    found = folder.read([key])
+                    if found:
+                        done(found[key])
+                    else:
+                        changed.append(f"{job.benchmark.name} {key}: sources or versions changed during the run")
             except TimeoutError:
-                return [_failure(job, left[0], f"no result within {job.benchmark.limit_s:g} s", log)]
-        return [_failure(job, key, "failed", log) for key in left]
+                return [*changed, _failure(job, left[0], f"no result within {job.benchmark.limit_s:g} s", log)]
+        return [*changed, *(_failure(job, key, "failed", log) for key in left)]
 
 
 def _failure(job: Job, key: str, what: str, log: Path) -> str:

@@ -1,0 +1,1 @@
+"""Which gathers of the case table each compiler leaves, and what it breaks."""
