@@ -1,0 +1,1 @@
+"""Whether the bytes that `deadkv explain` states are those that XLA counts."""

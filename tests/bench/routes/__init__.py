@@ -1,0 +1,1 @@
+"""What pruning buys on each route by which a graph can run."""
