@@ -3,6 +3,7 @@
 # make lint    ruff and mypy --strict
 # make fuzz    20,000 random graphs; GRAPHS=100000 SEED=7 for more and for others (`make test` takes 1,000)
 # make mutation mutants of passes/, and the tests that kill them; FILES="passes/plan.py" SAMPLE=99 SEED=7
+# make bench   measures everything that docs/benchmarks.md says, and writes it (30 minutes); FRESH=--fresh measures again
 # make golden  rewrite the golden files (then read the diff)
 # make torch29 the tests on torch 2.9.1 with torch_xla 2.9.0, the versions of Neuron SDK 2.29 (several GB)
 
@@ -13,9 +14,11 @@ WORKERS ?= 2
 GRAPHS ?= 20000
 SEED ?= 1
 FILES ?=
+BENCHMARKS ?=
+FRESH ?=
 SAMPLE ?= 12
 
-.PHONY: demo test lint fuzz mutation golden torch29 clean
+.PHONY: demo test lint fuzz mutation bench golden torch29 clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +39,13 @@ fuzz: $(VENV)/.installed
 mutation: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation $(FILES) --sample $(SAMPLE) --seed $(SEED)
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.bench $(BENCHMARKS) $(FRESH)
 
 golden: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/test_goldens.py --snapshot-update

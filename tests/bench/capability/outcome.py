@@ -34,19 +34,18 @@ class Outcome:
 
     def is_wrong(self, subject: Subject) -> bool:
         """It does something else or, where it was not run, lacks a gather that must stay."""
-        if self.effects is not None and self.effects != effects_of(subject.graph()):
+        if self.effects is not None and self.effects != effects_of(subject.captured):
             return True
         return self.left < subject.needed if self.sound is None else not self.sound
 
 
 def is_sound(subject: Subject, changed: Run) -> bool:
     """Whether `changed` returns what the graph does, and leaves its inputs and parameters as the graph does."""
-    module = subject.graph()
-    before, after = (_state(run, module, subject.inputs) for run in (module, changed))
+    before, after = (_state(run, subject.inputs) for run in (subject.captured, changed))
     return len(before) == len(after) and all(map(_same, before, after))
 
 
-def _state(run: Run, module: GraphModule, inputs: Sequence[Tensor]) -> list[Any]:
+def _state(run: Run, inputs: Sequence[Tensor]) -> list[Any]:
     fresh = copy.deepcopy(list(inputs))
     with torch.no_grad():
         outputs = pytree.tree_leaves(run(*fresh))

@@ -15,6 +15,7 @@ from tests.cases import CASES, Case
 from tests.cases.case import ROWS
 from tests.cases.counts import torch_release
 from tests.cases.measure import CAPTURE, example_inputs
+from tests.support.regions import sharing_copy
 
 LEVELS = ("make_fx", "export", "dynamo", "built", "fx")
 """A case is given at the first of these levels at which it can be written."""
@@ -49,7 +50,12 @@ class Subject:
         return example_inputs()
 
     def graph(self) -> GraphModule:
-        """A new capture, which returns a tuple of tensors and numbers."""
+        """A copy of the captured graph, for a tool that edits it."""
+        return sharing_copy(self.captured)
+
+    @cached_property
+    def captured(self) -> GraphModule:
+        """The graph, which returns a tuple of tensors and numbers."""
         torch._dynamo.reset()
         module = CAPTURE[self.level](self.case)
         output = module.graph.output_node()
