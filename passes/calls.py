@@ -25,8 +25,11 @@ class CallIndex:
         self._names = {target: operator_name(nodes[0]) for target, nodes in self._calls.items()}
 
     def named(self, wanted: Callable[[str], bool]) -> tuple[Node, ...]:
-        """The calls whose operator's qualified name is wanted, or is not shown by the target, in graph order."""
-        return self._in_order(at for at, name in self._names.items() if name is None or wanted(name))
+        """The calls whose operator's qualified name is wanted, or is not shown by the target, in graph order.
+
+        A submodule is no operator.
+        """
+        return self.matching(lambda at, name: at[0] != "call_module" and (name is None or wanted(name)))
 
     def matching(self, wanted: Callable[[Target, str | None], bool]) -> tuple[Node, ...]:
         """The calls whose target and operator's name are wanted, in graph order."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Node
 
 from passes.calls import CallIndex, Target, is_call
@@ -17,7 +16,7 @@ from passes.contracts import Contract, Contracts
 from passes.ops.effects import Effects, lasting_effect, opaque_effects
 from passes.ops.schema import Call, operand_nodes, resolve
 from passes.ops.signature import signature
-from passes.regions.calls import RegionCall, bind_region
+from passes.regions.calls import RegionCall, bind_region, may_call_graphs
 from passes.regions.effects import BodyEffects, body_effects, region_effects
 from passes.regions.elements import Element, find_elements
 from passes.regions.layouts import Agreement, agreement
@@ -184,10 +183,7 @@ class _Collector:
         return GraphFacts(module, calls, nodes, regions, contracted)
 
     def _may_be_region(self, target: Target, name: str | None) -> bool:
-        op, called = target
-        if op == "call_module" or isinstance(called, HigherOrderOperator):
-            return True
-        return name is not None and self.contracts.is_marker_name(name)
+        return may_call_graphs(target) or (name is not None and self.contracts.is_marker_name(name))
 
     def _node_facts(self, node: Node, module: GraphModule) -> NodeFacts:
         call = resolve(node)

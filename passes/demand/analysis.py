@@ -39,7 +39,7 @@ def analyze(
     analysis = _Analysis(kept_writes)
     if values is None:
         return analysis.graph(facts, None)
-    asserts = facts.calls.named(EFFECT_RULES.__contains__)
+    asserts = facts.calls.matching(lambda target, name: name in EFFECT_RULES)
     return analysis.cone(facts, find_cone(facts, analysis.kernels, values, asserts))
 
 

@@ -53,7 +53,8 @@ class Gate:
     @cached_property
     def _checks(self) -> Mapping[tuple[bool | None, bool | None], GateCheck]:
         """The finding for each pair of answers: sites are many, answers few."""
-        return {answers: self._finding(*answers) for answers in product((True, False, None), repeat=2)}
+        answers: tuple[bool | None, ...] = (True, False, None)
+        return {(graph, context): self._finding(graph, context) for graph, context in product(answers, answers)}
 
     def _finding(self, by_graph: bool | None, by_context: bool | None) -> GateCheck:
         passed = all(answer in (None, self.wanted) for answer in (by_graph, by_context))

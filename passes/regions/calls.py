@@ -20,6 +20,7 @@ from torch._ops import HigherOrderOperator
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
+from passes.calls import Target
 from passes.regions.structure import Path, leaves
 
 
@@ -80,6 +81,12 @@ class RegionCall:
     mapped: range = range(0)
     controls: tuple[Any, ...] = ()
     fixed: bool = False
+
+
+def may_call_graphs(target: Target, name: str | None = None) -> bool:
+    """Whether calls of a target may be calls of nested graphs, whatever the name of the operator."""
+    op, called = target
+    return op == "call_module" or isinstance(called, HigherOrderOperator)
 
 
 def bind_region(node: Node, module: GraphModule) -> RegionCall | None:

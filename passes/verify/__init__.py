@@ -43,9 +43,10 @@ def verify_prune(
     Raises:
         PruneVerificationError: a difference is not provably without effect. The message names the offending path.
     """
-    check_interface(correspond(before, after), report)
+    pair = correspond(before, after)
+    check_interface(pair, report)
     judge = Judge(contracts or DEFAULT_CONTRACTS)
-    judged = judge.judge(before, after)
+    judged = judge.judge_pair(pair)
     check_identifiers(before, after)
     if report is not None:
         check_report(judge, judged, report)

@@ -14,6 +14,23 @@ Difference = tuple[str, Any, Any]
 _ABSENT = object()
 
 
+def is_same_call(old: Node, new: Node) -> bool:
+    """Whether two nodes call the same with arguments that do not differ."""
+    if old.op != new.op or old.target != new.target:
+        return False
+    is_unchanged = _is_unchanged(old.args, new.args) and _is_unchanged(old.kwargs, new.kwargs)
+    return is_unchanged or not any(differences(old, new))
+
+
+def _is_unchanged(was: Any, now: Any) -> bool:
+    """Whether two arguments are built alike of equal parts. Cheaper than `compare`, which says where they differ."""
+    if isinstance(was, (list, tuple)):
+        return type(was) is type(now) and len(was) == len(now) and all(map(_is_unchanged, was, now))
+    if isinstance(was, dict):
+        return isinstance(now, dict) and list(was) == list(now) and all(map(_is_unchanged, was.values(), now.values()))
+    return _is_same(was, now)
+
+
 def differences(old: Node, new: Node) -> Iterator[Difference]:
     """Places at which two argument lists differ; nodes of the two graphs are the same if they have the same name.
 

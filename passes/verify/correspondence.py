@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch.fx import GraphModule, Node
 
+from passes.calls import CallIndex
 from passes.regions.calls import RegionCall
-from passes.verify.arguments import differences
+from passes.verify.arguments import is_same_call
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Correspondence:
         """Whether other graphs call this one."""
         return bool(self.within)
 
-    def edited(self) -> Iterator[tuple[Node, Node]]:
+    @cached_property
+    def calls(self) -> CallIndex:
+        """The calls of the graph before."""
+        return CallIndex(self.before.graph)
+
+    @cached_property
+    def edited(self) -> tuple[tuple[Node, Node], ...]:
         """The kept nodes whose operation or arguments differ, before and after."""
-        for old, new in self.kept.items():
-            same_call = old.op == new.op and old.target == new.target
-            if not same_call or any(differences(old, new)):
-                yield old, new
+        return tuple((old, new) for old, new in self.kept.items() if not is_same_call(old, new))
 
     def uses_removed(self, old: Node) -> bool:
         """Whether a kept node of the graph before used a node that is gone."""

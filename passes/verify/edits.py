@@ -27,7 +27,7 @@ def check_edits(pair: Correspondence, contracts: Contracts, explained: Collectio
             reject(None, f"%{node.name} ({node.target}) was inserted, which no pruning needs", pair.within)
         if has_negative_size(node):
             reject(None, f"%{node.name} was inserted with a negative size", pair.within)
-    for old, new in pair.edited():
+    for old, new in pair.edited:
         is_result = pair.is_nested and old.op == "output"
         flaw = None if old in explained or is_result else _edit_flaw(pair, old, new, contracts)
         if flaw is not None:

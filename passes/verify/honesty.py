@@ -57,7 +57,7 @@ def _check_graph(judged: Judged, removed: tuple[str, ...], rewritten: Iterable[R
     if invented := [name for name in removed if name not in gone]:
         reject(None, f"the report says that %{invented[0]} was removed, but it is still there or never was")
     explained = {rewrite.node for rewrite in rewritten} | {node.name for node in judged.explained}
-    for old, _ in pair.edited():
+    for old, _ in pair.edited:
         is_result = pair.is_nested and old.op == "output"
         if old.name not in explained and not is_result and not pair.uses_removed(old):
             reject(old, "its arguments changed, but the report does not say so", pair.within)
@@ -71,7 +71,7 @@ def _changes(judge: Judge, judged: Judged, path: tuple[str, ...]) -> Iterator[_C
             found = judge.judge(body.before, body.after)
             step = name if len(region.bodies) == 1 else f"{name}.{region.was.bodies[index].path}"
             inner = tuple(_changes(judge, found, (*path, step)))
-            if inner or found.pair.removed or any(found.pair.edited()):
+            if inner or found.pair.removed or found.pair.edited:
                 yield _Change("/".join((*path, name)), region, index, found)
                 yield from inner
 

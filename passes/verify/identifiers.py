@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch.fx import GraphModule
 
-from passes.regions.calls import bind_region
+from passes.calls import CallIndex
+from passes.regions.calls import bind_region, may_call_graphs
 from passes.verify.correspondence import correspond
 from passes.verify.trail import reject
 
@@ -32,7 +33,7 @@ def _identified(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
     pending, seen = [module], {module}
     while pending:
         found = pending.pop()
-        for node in found.graph.nodes:
+        for node in CallIndex(found.graph).matching(may_call_graphs):
             call = bind_region(node, found)
             for body in () if call is None else call.bodies:
                 identifier = node.args[1] if call is not None and call.kind == "invoke_subgraph" else None
@@ -45,7 +46,7 @@ def _identified(module: GraphModule) -> Iterator[tuple[str, GraphModule]]:
 
 def _is_same_graph(one: GraphModule, other: GraphModule) -> bool:
     pair = correspond(one, other)
-    if pair.removed or pair.inserted or any(pair.edited()):
+    if pair.removed or pair.inserted or pair.edited:
         return False
     calls = ((bind_region(old, one), bind_region(new, other)) for old, new in pair.kept.items())
     return all(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch.fx import GraphModule, Node
 
 from passes.contracts import Contracts
+from passes.regions.calls import may_call_graphs
 from passes.verify.attributes import check_attributes, check_state
 from passes.verify.correspondence import Correspondence, correspond
 from passes.verify.edits import check_edits
@@ -47,11 +48,14 @@ class Judge:
 
     def judge(self, before: GraphModule, after: GraphModule, within: Within = ()) -> Judged:
         """Rejects a difference that can be seen; the results of a nested graph are judged with its callers."""
-        key = before, after
-        if key not in self._known:
-            pair = correspond(before, after, within)
-            self._known[key] = Judged(pair) if before is after else self._judge(pair)
-        return self._known[key]
+        known = self._known.get((before, after))
+        return self.judge_pair(correspond(before, after, within)) if known is None else known
+
+    def judge_pair(self, pair: Correspondence) -> Judged:
+        """As `judge`, of a pair of graphs that were not judged before."""
+        judged = Judged(pair) if pair.before is pair.after else self._judge(pair)
+        self._known[pair.before, pair.after] = judged
+        return judged
 
     def _judge(self, pair: Correspondence) -> Judged:
         check_order(pair)
@@ -61,15 +65,17 @@ class Judge:
         for old, region in regions.items():
             check_region(region)
             explained |= {old, *check_takers(pair, old, region.results)}
-        for old in pair.kept:
-            explained |= check_marker(pair, old, self._contracts)
+        for old in pair.calls.named(self._contracts.is_marker_name):
+            if old in pair.kept:
+                explained |= check_marker(pair, old, self._contracts)
         self._removals.check(pair)
         check_edits(pair, self._contracts, explained)
         relied = max([reliance(pair), *(self._reliance(region) for region in regions.values())])
         return Judged(pair, tuple(regions.values()), frozenset(explained), relied)
 
     def _regions(self, pair: Correspondence) -> Mapping[Node, RegionPair]:
-        found = ((old, pair_region(pair, old, self._pair)) for old in pair.kept)
+        calls = (old for old in pair.calls.matching(may_call_graphs) if old in pair.kept)
+        found = ((old, pair_region(pair, old, self._pair)) for old in calls)
         return {old: region for old, region in found if region is not None}
 
     def _pair(self, before: GraphModule, after: GraphModule, within: Within) -> Correspondence:

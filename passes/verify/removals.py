@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx import GraphModule, Node
 
 from passes.contracts import Contracts
-from passes.ops.schema import resolve
+from passes.ops.schema import operator_name, resolve
 from passes.regions.calls import bind_region
 from passes.verify.correspondence import Correspondence
 from passes.verify.effects import flaw_of, written
@@ -35,12 +35,15 @@ class Removals:
     def _flaw(self, node: Node, module: GraphModule) -> str | None:
         region = bind_region(node, module)
         if region is None:
-            is_marker = self._contracts.is_marker(resolve(node))
-            return "it is a boundary marker, which stays" if is_marker else flaw_of(node, self._contracts)
+            return "it is a boundary marker, which stays" if self._is_marker(node) else flaw_of(node, self._contracts)
         if region.kind == "while_loop":
             return "it is a loop, which may not end"
         flaws = [self._body_flaw(body.module) for body in region.bodies]
         return next((flaw for flaw in flaws if flaw is not None), None)
+
+    def _is_marker(self, node: Node) -> bool:
+        name = operator_name(node)
+        return self._contracts.is_marker(resolve(node)) if name is None else self._contracts.is_marker_name(name)
 
     def _body_flaw(self, body: GraphModule) -> str | None:
         if body not in self._flaws:
