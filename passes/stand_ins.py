@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from passes import metadata
 from passes.contracts import Contract, EmptyTensor
 from passes.errors import DeadkvError
+from passes.fake_runs import run_key
 from passes.ops.schema import Call
 from passes.ops.signature import signature
 from passes.rewrites import NewCall, Rewrite, SetOperand, Slot
@@ -97,17 +98,20 @@ def check_accepted(rewrites: tuple[Rewrite, ...]) -> None:
     """Runs each operator that gets a stand-in on fake tensors, with and without it.
 
     Raises DeadkvError if the operator refuses the stand-in or then yields results of other shapes or dtypes. An
-    operator without a fake implementation is not checked.
+    operator without a fake implementation is not checked. Calls on tensors of the same layouts, such as those of
+    equal layers, are run once.
     """
     by_call: dict[Node, list[SetOperand]] = {}
     for rewrite in rewrites:
         if isinstance(rewrite, SetOperand) and isinstance(rewrite.node.target, OpOverload):
             by_call.setdefault(rewrite.node, []).append(rewrite)
+    accepted: set[Hashable] = set()
     for node, edits in by_call.items():
-        mode = _fake_mode(node)
-        if mode is not None:
+        mode, run = _fake_mode(node), run_key(node, edits)
+        if mode is not None and run not in accepted:
             with mode, _without_guards(mode):
                 _check_call(node, edits)
+            accepted.update([] if run is None else [run])
 
 
 def _check_call(node: Node, edits: list[SetOperand]) -> None:
