@@ -15,6 +15,9 @@ INK = "#797979"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6bd1", "#a6761d")
 """Those of Okabe and Ito, and two more, that have a contrast of 3:1 on #ffffff and on #0d1117."""
 MARKERS = "osD^vX"
+LABELLED, WIDE = 18, 70
+"""Bars that have room for a label above, and characters that have room below all groups."""
+SLANTED: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deadkv",
@@ -87,15 +90,18 @@ def _label_ends(plot: Plot, axes: Axes) -> None:
 
 
 def _bars(plot: Plot, axes: Axes) -> None:
+    """Groups of bars, each with its height above it where there are few."""
     groups = list(dict.fromkeys(str(x) for series in plot.series for x, _ in series.points))
     width = 0.8 / len(plot.series)
     for at, (series, colour) in enumerate(zip(plot.series, COLOURS, strict=False)):
         offset = (at - (len(plot.series) - 1) / 2) * width
         places = [groups.index(str(x)) + offset for x, _ in series.points]
-        axes.bar(places, _heights(series), 0.9 * width, color=colour, label=series.label)
-    axes.set_xticks(range(len(groups)), groups)
+        bars = axes.bar(places, _heights(series), 0.9 * width, color=colour, label=series.label)
+        if len(groups) * len(plot.series) <= LABELLED:
+            axes.bar_label(bars, fmt="{:,.3g}", fontsize=8)
+    axes.set_xticks(range(len(groups)), groups, **(SLANTED if len("".join(groups)) > WIDE else {}))
     if len(plot.series) > 1:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+        axes.get_figure().legend(loc="outside lower center", ncols=3)
 
 
 def _heights(series: Series) -> list[float]:

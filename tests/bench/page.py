@@ -16,6 +16,8 @@ from tests.bench.store import Measured, dumps, read_results
 from tracing.output import write_whole
 
 DOCS = ROOT / "docs"
+DIGITS = "0123456789-"
+ESCAPED_BAR = "\\|"
 RESULTS, PAGE, FIGURES = DOCS / "benchmarks.json", DOCS / "benchmarks.md", DOCS / "benchmarks"
 
 
@@ -74,19 +76,26 @@ def markdown(parts: Iterable[Part]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"table": table, "figure": _figure}
+    templates.filters |= {"table": table, "figure": _figure, "versions": _versions}
     return templates.get_template("benchmarks.md.j2").render(parts=list(parts))
 
 
 def table(found: Table) -> str:
     """A markdown table. Columns of numbers are aligned to the right."""
     rule = ["---", *["---:" if _is_numeric(found, at) else "---" for at in range(1, len(found.columns))]]
-    lines = [found.columns, tuple(rule), *found.rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(map(_line, (found.columns, rule, *found.rows)))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in cells)} |"
 
 
 def _is_numeric(found: Table, column: int) -> bool:
-    return all(row[column][:1] in "0123456789-" for row in found.rows)
+    return all(row[column][:1] in DIGITS for row in found.rows)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 def _figure(plot: Plot) -> str:

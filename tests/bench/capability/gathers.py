@@ -32,7 +32,8 @@ def in_fx(module: GraphModule) -> int:
 
 def _of_node(node: Node, module: GraphModule) -> int:
     if node.op == "call_module":
-        return in_fx(module.get_submodule(str(node.target)))
+        body = _attribute(module, str(node.target))
+        return in_fx(body) if isinstance(body, GraphModule) else 0
     if node.op not in ("call_function", "call_method"):
         return 0
     bodies = sum(in_fx(body) for body in _bodies(node, module))
@@ -63,7 +64,8 @@ def _has_pool_size(operands: list[Node]) -> bool:
 
 def in_jaxpr(jaxpr: Any) -> int:
     """Of a jaxpr and those in its equations."""
-    own = sum(e.primitive.name in _JAXPR and math.prod(e.invars[0].aval.shape) == POOL for e in jaxpr.eqns)
+    gathers = [e for e in jaxpr.eqns if e.primitive.name in _JAXPR]
+    own = sum(bool(math.prod(e.invars[0].aval.shape) == POOL) for e in gathers)
     return own + sum(in_jaxpr(inner) for e in jaxpr.eqns for inner in _inner(e.params.values()))
 
 

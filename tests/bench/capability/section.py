@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tests.bench.benchmark import Plot, Section, Series, Table
@@ -84,7 +84,7 @@ def _reasons(rows: Rows) -> Table:
 
 
 def _plot(rows: Rows) -> Plot:
-    parts = {
+    parts: Mapping[str, Callable[[Iterable[Mapping[str, Any]]], int]] = {
         "removed": lambda cells: sum(_removed(cell) for cell in cells if cell["failed"] is None),
         "left": lambda cells: sum(_dead(cell) - _removed(cell) for cell in cells if cell["failed"] is None),
         "no result": lambda cells: sum(_dead(cell) for cell in cells if cell["failed"] is not None),
@@ -118,7 +118,7 @@ def _dead(cell: Mapping[str, Any]) -> int:
 
 def _removed(cell: Mapping[str, Any]) -> int:
     """At most those that are dead: what goes beyond is wrong, or an improvement of live code."""
-    return min(_dead(cell), max(0, cell["gathers"] - cell["left"]))
+    return min(_dead(cell), max(0, int(cell["gathers"] - cell["left"])))
 
 
 def _left(case: str, rows: Rows) -> Iterable[str]:

@@ -37,8 +37,10 @@ def eliminate_dead_code(subject: Subject) -> Outcome:
 
 
 def common_subexpressions(subject: Subject) -> Outcome:
-    """`CSEPass`, then dead-code elimination of what it left."""
-    module = CSEPass(banned_ops=get_CSE_banned_ops())(subject.graph()).graph_module
+    """`CSEPass`, which merges duplicates."""
+    result = CSEPass(banned_ops=get_CSE_banned_ops())(subject.graph())
+    assert result is not None
+    module = result.graph_module
     return _outcome(subject, module, module)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tests.bench.benchmark import Plot, Section, Series, Table
@@ -47,7 +48,7 @@ def _ratios(rows: Rows) -> Table:
     wanted: Mapping[str, Callable[[Values], float | None]] = {
         "find to sweep": _find_to_sweep,
         "with verify": _with_verify,
-        **{label: lambda row, name=name: _wall(row, name) for name, label in OTHERS.items() if name != "dce"},
+        **{label: partial(_wall, name=name) for name, label in OTHERS.items() if name != "dce"},
         "capture": _capture,
     }
     lines = [
@@ -118,7 +119,7 @@ def _plots(rows: Rows) -> Iterable[Plot]:
 def _lines(chains: Sequence[Values]) -> Iterable[Series]:
     parts: Mapping[str, Callable[[Values], float | None]] = {
         "find to sweep": _find_to_sweep,
-        **{label: lambda row, name=name: _wall(row, name) for name, label in {"verify": "verify", **OTHERS}.items()},
+        **{label: partial(_wall, name=name) for name, label in {"verify": "verify", **OTHERS}.items()},
     }
     for label, part in parts.items():
         points = ((row["nodes"], part(row)) for row in chains)
@@ -128,10 +129,10 @@ def _lines(chains: Sequence[Values]) -> Iterable[Series]:
 def _bars(decoders: Rows) -> Iterable[Series]:
     parts: Mapping[str, Callable[[Values], float | None]] = {
         "find to sweep": _find_to_sweep,
-        "verify": lambda row: _wall(row, "verify"),
-        "eliminate_dead_code": lambda row: _wall(row, "dce"),
-        "recompile": lambda row: _wall(row, "recompile"),
-        "CSEPass": lambda row: _wall(row, "cse"),
+        "verify": partial(_wall, name="verify"),
+        "eliminate_dead_code": partial(_wall, name="dce"),
+        "recompile": partial(_wall, name="recompile"),
+        "CSEPass": partial(_wall, name="cse"),
         "capture": _capture,
     }
     for label, part in parts.items():
@@ -148,11 +149,11 @@ def _with_verify(row: Values) -> float:
 
 def _wall(row: Values, name: str) -> float | None:
     found = row["times"].get(name)
-    return None if found is None else found["wall_ms"]
+    return None if found is None else float(found["wall_ms"])
 
 
 def _capture(row: Values) -> float | None:
-    return None if row["capture"] is None else row["capture"]["wall_ms"]
+    return None if row["capture"] is None else float(row["capture"]["wall_ms"])
 
 
 def _ms(found: float | None) -> str:
