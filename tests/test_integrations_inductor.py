@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from tracing.integrations.inductor import InductorPasses
 PRUNE = "prune-prefix-cache"
 LIVENESS = "prune-prefix-cache{policy=liveness}"
 pytestmark = pytest.mark.usefixtures("own_contracts")
+
+
+@pytest.fixture(scope="module")
+def empty_cache() -> Iterator[None]:
+    """A folder of Inductor's own, empty at first; its precompiled headers take longest and serve every test."""
+    with fresh_cache():
+        yield
 
 
 class Watched(InductorPasses):
@@ -51,32 +59,30 @@ def compiled(step: InductorPasses, model: Any, inputs: Any) -> Any:
 
 
 def test_an_operand_that_the_kernel_ignores_is_cut_and_the_cache_knows_the_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEADKV_DUMP", str(tmp_path))
     decoder, inputs = decoder_step("opaque-past")
     expected = decoder(*inputs)
     prune, liveness = Watched([PRUNE]), Watched([LIVENESS])
-    with fresh_cache():
-        torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
-        assert prune.gathers == [(2, 0)]
-        dumped = [load(tmp_path / f"inductor/01.prune-prefix-cache.{when}.graph.json") for when in ("before", "after")]
-        assert len(dumped[0].nodes) > len(dumped[1].nodes)
-        assert counters["inductor"]["fxgraph_cache_miss"] == 1
-        torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
-        assert prune.gathers == [(2, 0)]
-        assert counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"] > 0
-        compiled(liveness, decoder, inputs)
-        assert liveness.gathers == [(2, 0)], "other options: what was cached for the first must not be taken"
+    torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
+    assert prune.gathers == [(2, 0)]
+    dumped = [load(tmp_path / f"inductor/01.prune-prefix-cache.{when}.graph.json") for when in ("before", "after")]
+    assert len(dumped[0].nodes) > len(dumped[1].nodes)
+    assert counters["inductor"]["fxgraph_cache_miss"] == 1
+    torch.testing.assert_close(compiled(prune, decoder, inputs), expected)
+    assert prune.gathers == [(2, 0)]
+    assert counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"] > 0
+    compiled(liveness, decoder, inputs)
+    assert liveness.gathers == [(2, 0)], "other options: what was cached for the first must not be taken"
 
 
-def test_a_model_without_a_block_cache_is_left_alone() -> None:
+def test_a_model_without_a_block_cache_is_left_alone(empty_cache: None) -> None:
     model, inputs = static_cache_step()
     expected = model(*inputs)
     step = Watched([LIVENESS])
     model, inputs = static_cache_step()
-    with fresh_cache():
-        torch.testing.assert_close(compiled(step, model, inputs), expected)
+    torch.testing.assert_close(compiled(step, model, inputs), expected)
     assert step.gathers == [(0, 0)]
 
 
