@@ -17,6 +17,7 @@ import torch
 from passes import DeadkvError
 from tracing.buckets.caches import empty_caches
 from tracing.buckets.job import Job, Outcome, bucket_folder
+from tracing.collection import collection_paused
 from tracing.pipeline import compile_tkg
 
 _STOP_S = 10.0
@@ -102,6 +103,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@collection_paused()
 def _compile(bucket: int, number: int, job: Job, root: Path) -> Outcome:
     try:
         summary, backend = _artefacts(bucket, job, root / bucket_folder(bucket))

@@ -18,12 +18,14 @@ from tracing.capture.normalize import normal_form
 from tracing.capture.overlap import refuse_overlapping_writes
 from tracing.capture.progress import spinner
 from tracing.capture.traced import Frontend, Subject
+from tracing.collection import collection_paused
 
 __all__ = ["FRONTENDS", "CaptureInfo", "capture", "spinner"]
 
 FRONTENDS: Mapping[str, Frontend] = {"make_fx": make_fx.trace, "export": export.trace, "dynamo": dynamo.trace}
 
 
+@collection_paused()
 def capture(
     model: Callable[..., Any],
     example_inputs: Sequence[Any],

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -38,9 +38,12 @@ def stand_in(mode: FakeTensorMode, tensor: Tensor, name: str) -> Tensor:
     if not is_plain(tensor):
         raise DeadkvError(f"{name} has symbolic sizes {tuple(tensor.shape)}; give a tensor with concrete sizes")
     device = torch.device("cpu") if tensor.device.type == "meta" else tensor.device
-    with mode:
-        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-    return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    sizes_only = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    fake = FakeTensor(mode, sizes_only, device)
+    if isinstance(tensor, nn.Parameter):
+        fake.requires_grad_(tensor.requires_grad)
+        fake._is_param = True  # as nn.Parameter marks a tensor subclass, which it would first detach
+    return fake
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tracing.cli.inspect import diff_command, passes_command, verify_command
 from tracing.cli.show import dump_command, explain_command
 from tracing.cli.signals import Stopped, stoppable
 from tracing.cli.terminal import error_line
+from tracing.collection import collection_paused
 
 USAGE_ERROR = 2
 
@@ -37,7 +38,7 @@ app.command("check-contract")(check_contract_command)
 def main() -> None:
     """Runs the command line. A DeadkvError is one line on stderr and exit code 2."""
     try:
-        with stoppable():
+        with stoppable(), collection_paused():
             _run()
     except DeadkvError as error:
         error_line(str(error))
