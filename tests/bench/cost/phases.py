@@ -121,5 +121,6 @@ verification, report and recompile; "files" is what `deadkv compile` writes of i
 """
 MEMORY: Mapping[str, Callable[[Subject], Work]] = {"pass": _whole, "verify": _verify, "dce": _dead_code}
 """Those whose memory is measured; "pass" edits the graph itself and recompiles it."""
-EVERY_SIZE = ("analyze", "edit", "verify", "report", "dce", "lint")
-"""Those that are timed on graphs of a million nodes too."""
+OF_LARGE_CHAINS = ("analyze", "edit", "verify", "report", "dce", "lint")
+OF_CHAINS = (*OF_LARGE_CHAINS, "cse", "recompile", "pipeline")
+"""Those that are timed on chains; on decoders all are."""
