@@ -52,7 +52,7 @@ ROUTES: Mapping[str, str] = MappingProxyType(
 )
 
 _FEW: tuple[Mapping[str, Any], ...] = ({"layers": 16}, {"batch": 1}, {"fill": 25}, {"bucket": 256}, {"bucket": 8192})
-_ALL = (*_FEW[:4], {"bucket": 512}, {"bucket": 1024}, {"bucket": 4096}, _FEW[4])
+_ALL = (*_FEW[:4], {"bucket": 1024}, _FEW[4])
 _CHANGES: Mapping[tuple[str, str], tuple[Mapping[str, Any], ...]] = MappingProxyType(
     {
         ("eager", "zero-user"): _FEW,

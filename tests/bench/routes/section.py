@@ -15,8 +15,8 @@ Rows = Mapping[Point, Values]
 TEXT = """\
 One token-generation step of a decoder with llama-3.2-1b's dimensions, nothing shrunk, in float32: XLA:CPU would convert
 bfloat16 weights in every step. Three graphs run by turns on the same weights and pools: as captured (before), pruned
-(after), and captured from the hand-edited source, which skips the materialization (edited). Ratios are of medians after
-{warm_up} warm-up runs.
+(after), and captured from the hand-edited source, which skips the materialization (edited). Times are medians after
+{warm_up} warm-up runs, ratios those of medians.
 
 - The attention op is on every CPU route the same C++ kernel: one thread, blocks read by the block table, only those
   that the mask shows. XLA:CPU calls it by XLA FFI, torch as a custom operator. What the op's contract calls unread, it
@@ -28,9 +28,12 @@ bfloat16 weights in every step. Three graphs run by turns on the same weights an
   take longer than the gathers.
 - Predicted is the report's `bytes`. Counted is, for XLA, its cost analysis of the compiled module, in which the kernel
   counts nothing; for torch eager the sizes of every operator's operands and results, the kernel's left out. Inductor's
-  bytes were not counted. Temporary memory is XLA's own figure, and for torch eager the most that new tensors held.
-- Measured: every case at {base}; from there one factor at a time, for the cases and routes in the tables. Not measured:
-  factors together, such as 16 layers with bucket 8,192; other factors of `regional`, `scan` and `marker`.
+  bytes were not counted. Temporary memory is XLA's own figure, and for torch eager the most that new tensors held, the
+  returned pools among them.
+- In torch a marker copies its lanes: where the dead ones go, their copies go too, which the prediction leaves out.
+- Measured: every case at {base};
+  from there one factor at a time, for the cases and routes in the tables. Not measured: factors together, such as
+  16 layers with bucket 8,192; other factors of `regional`, `scan` and `marker`.
 - `torch.compile` on a GPU: {cuda}."""
 
 CUDA_NOT_RUN = "not run, for want of a GPU"
@@ -60,13 +63,13 @@ _POINT = ("case", "layers", "bucket", "batch", "filled")
 
 
 def _times(label: str, rows: Rows) -> Table:
-    columns = (*_POINT, "before, ms", "after, ms", "before / after", "edited / after", "predicted, MB", "counted, MB",
-               "temporary, MB")  # fmt: skip
+    columns = (*_POINT, "before, ms (least)", "after, ms (least)", "before / after", "edited / after",
+               "predicted, MB", "counted, MB", "temporary, MB")  # fmt: skip
     lines = [
         (
             *_names(point),
-            f"{row['before']['median_ms']:,.1f}",
-            f"{row['after']['median_ms']:,.1f}",
+            _ms(row["before"]),
+            _ms(row["after"]),
             f"{_gain(row):.2f}",
             f"{row['edited']['median_ms'] / row['after']['median_ms']:.2f}",
             _mb(row["predicted_bytes"]),
@@ -168,6 +171,10 @@ def _names(point: Point) -> Sequence[str]:
 
 def _setting(point: Point) -> str:
     return f"{point.layers} layers, bucket {point.bucket:,}, batch {point.batch}, {point.fill} % filled"
+
+
+def _ms(graph: Values) -> str:
+    return f"{graph['median_ms']:,.1f} ({graph['min_ms']:,.1f})"
 
 
 def _mb(count: int | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 
 WARM_UP, FEWEST, MOST = 2, 5, 30
-SECONDS = 4.0
+SECONDS = 3.0
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
