@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from passes import DeadkvError
+from tests.bench import page
 from tests.bench.__main__ import main
 from tests.bench.benchmark import Plot, Row, Series, Table
 from tests.bench.figures import COLOURS, INK, svg
@@ -88,6 +89,7 @@ import sys
 from tests.bench import registry
 registry.PLACES.clear()
 registry.PLACES["sample"] = "tests.support.benchmarks:Stuck"
+from tests.bench import page
 from tests.bench.__main__ import main
 main()
 """
@@ -196,6 +198,24 @@ def test_skipped_rows_are_on_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "\nNot measured:\n\n- `absent`: needs a package\n" in markdown(parts_of(run.results()))
 
 
+@pytest.mark.parametrize("draws", [True, False], ids=["with matplotlib", "without"])
+def test_an_update_replaces_what_was_measured(draws: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {name: tmp_path / name for name in ("RESULTS", "PAGE", "FIGURES")}
+    for name, path in paths.items():
+        monkeypatch.setattr(page, name, path)
+    monkeypatch.setattr(page, "can_draw", lambda: draws)
+    monkeypatch.setitem(PLACES, "sample", place_of(Sample()))  # type: ignore[arg-type]
+    monkeypatch.setitem(PLACES, "second", place_of(Sample()))  # type: ignore[arg-type]
+    run = Run([Sample()], tmp_path / "out")
+    for value in (1, 2):
+        run._folders["sample"].write(Row("size/1", {"value": value}, None, 1.0))
+        page.update({name: run.results()["sample"] for name in (("sample", "second") if value == 1 else ("second",))})
+    found = read_results(paths["RESULTS"])
+    assert [found[name].rows["size/1"].values for name in ("sample", "second")] == [{"value": 1}, {"value": 2}]
+    assert paths["PAGE"].read_text().count("## Sample") == 2
+    assert (paths["FIGURES"] / "sample.svg").exists() == draws
+
+
 LINES = Plot("p", "Title", "x", "y", (Series("one", ((1, 2), (10, 30))), Series("two", ((1, 3), (10, 4)))), log_x=True)
 BARS = Plot("q", "Title", "x", "y", (Series("one", (("a", 2), ("b", 3))), Series("two", (("a", 1),))), kind="bars")
 
@@ -209,11 +229,11 @@ def test_a_figure_is_the_same_bytes_each_time(plot: Plot) -> None:
     assert not re.search(r"20\d\d-\d\d-\d\d", drawn)
 
 
-@pytest.mark.parametrize("page", ["#ffffff", "#0d1117"])
-def test_colours_stand_out_from_a_light_and_from_a_dark_page(page: str) -> None:
-    low = [colour for colour in (INK, *COLOURS) if contrast(colour, page) < 3]
+@pytest.mark.parametrize("paper", ["#ffffff", "#0d1117"])
+def test_colours_stand_out_from_a_light_and_from_a_dark_page(paper: str) -> None:
+    low = [colour for colour in (INK, *COLOURS) if contrast(colour, paper) < 3]
     assert low == []
-    assert contrast(INK, page) > 4
+    assert contrast(INK, paper) > 4
 
 
 def contrast(one: str, other: str) -> float:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from passes.errors import DeadkvError
+from tests.bench.figures import can_draw
 from tests.bench.page import markdown, parts_of, update
 from tests.bench.progress import Shown
 from tests.bench.registry import PLACES, chosen
@@ -48,6 +49,8 @@ def bench(
     if page and not failed:
         written = update(run.results())
         stderr().print(f"wrote {len(written)} files: {', '.join(path.name for path in written)}")
+        if not can_draw():
+            stderr().print("the figures are as they were: drawing needs matplotlib, pip install 'deadkv[bench]'")
     for line in failed:
         error_line(line)
     raise typer.Exit(FAILED if failed else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from passes.errors import DeadkvError
@@ -41,17 +42,20 @@ STYLE: dict[str, Any] = {
 }
 
 
+def can_draw() -> bool:
+    """Whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
 def svg(plot: Plot) -> str:
     """The figure.
 
     Raises:
-        DeadkvError: matplotlib is missing, or the plot has more series than there are colours.
+        DeadkvError: the plot has more series than there are colours.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DeadkvError("the figures need matplotlib: pip install 'deadkv[bench]', or leave out --page") from None
+    import matplotlib
+    from matplotlib.figure import Figure
+
     if len(plot.series) > len(COLOURS):
         raise DeadkvError(f"plot {plot.name}: {len(plot.series)} series, at most {len(COLOURS)} are told apart")
     written = io.StringIO()

@@ -11,6 +11,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 
 from tests.bench.benchmark import Plot, Row, Section, Table
 from tests.bench.environment import ROOT, Environment
+from tests.bench.figures import can_draw, svg
 from tests.bench.registry import PLACES, load
 from tests.bench.store import Measured, dumps, read_results
 from tracing.output import write_whole
@@ -34,23 +35,23 @@ class Part:
 def update(results: Mapping[str, Measured]) -> list[Path]:
     """Replaces these benchmarks in the results file and draws everything again; returns the files that were written.
 
+    Without matplotlib the figures stay as they are.
+
     Raises:
         DeadkvError: the results file is damaged, or a file cannot be written.
     """
     merged = {**read_results(RESULTS), **results}
-    content = {RESULTS: dumps({name: merged[name] for name in PLACES if name in merged}), **files(merged)}
+    content = {RESULTS: dumps({name: merged[name] for name in PLACES if name in merged}), **files(merged, can_draw())}
     FIGURES.mkdir(exist_ok=True)
     for path, text in content.items():
         write_whole(path, text)
     return list(content)
 
 
-def files(results: Mapping[str, Measured]) -> dict[Path, str]:
+def files(results: Mapping[str, Measured], with_figures: bool = True) -> dict[Path, str]:
     """The page and its figures."""
-    from tests.bench.figures import svg
-
     parts = parts_of(results)
-    plots = [plot for part in parts for plot in part.section.plots]
+    plots = [plot for part in parts for plot in part.section.plots if with_figures]
     return {PAGE: markdown(parts), **{FIGURES / f"{plot.name}.svg": svg(plot) for plot in plots}}
 
 
