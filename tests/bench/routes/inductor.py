@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import TracingContext, tracing
 from torch._inductor import metrics
 from torch._inductor.utils import fresh_cache
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, symbolic_trace
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from tests.bench.routes.subject import Subject
 from tests.bench.routes.timing import timed
@@ -39,8 +42,10 @@ def compile_graph(gm: GraphModule, inputs: Sequence[Tensor]) -> tuple[Callable[[
     """A step of the compiled graph, and what its compilation took."""
     torch._dynamo.reset()
     metrics.reset()
+    mode = FakeTensorMode(shape_env=ShapeEnv(assume_static_by_default=True))  # a loop's counter is symbolic
     started = perf_counter()
-    compiled = torch._inductor.compile(gm, list(inputs))
+    with tracing(TracingContext(mode)):
+        compiled = torch._inductor.compile(gm, list(inputs))
     elapsed = 1e3 * (perf_counter() - started)
     said = {"compile_ms": round(elapsed, 1), "kernels": metrics.generated_kernel_count}
     return partial(compiled, *inputs), said
