@@ -167,6 +167,7 @@ class _Collector:
     def __init__(self, contracts: Contracts) -> None:
         self.contracts = contracts
         self.known: dict[Graph, GraphFacts] = {}
+        self.plain: dict[str, bool] = {}
 
     def facts(self, module: GraphModule) -> GraphFacts:
         if module.graph not in self.known:
@@ -187,13 +188,22 @@ class _Collector:
 
     def _node_facts(self, node: Node, module: GraphModule) -> NodeFacts:
         call = resolve(node)
+        if call is not None and self._is_plain(call.op):
+            return NodeFacts(call, None, opaque_effects(call, node))
         if (region := self._region(node, call, module)) is not None:
-            effects = region_effects(region.call, [body.effects for body in region.bodies])
-            return NodeFacts(call, None, effects, region)
+            found = region_effects(region.call, [body.effects for body in region.bodies])
+            return NodeFacts(call, None, found, region)
         contract = self.contracts.find(call)
         if call is None or contract is None:
             return NodeFacts(call, None, opaque_effects(call, node))
         return NodeFacts(call, contract, _contract_effects(call, contract))
+
+    def _is_plain(self, op: str) -> bool:
+        """Whether an operator of torch's own has neither a contract nor nested graphs, and is no marker."""
+        if op not in self.plain:
+            is_special = self.contracts.may_know(op) or self.contracts.is_marker_name(op)
+            self.plain[op] = not is_special and op.split("::")[0] == "aten"
+        return self.plain[op]
 
     def _region(self, node: Node, call: Call | None, module: GraphModule) -> RegionFacts | None:
         is_marker = call is not None and self.contracts.is_marker(call)
