@@ -183,10 +183,13 @@ def _bind(node: Node, overload: OpOverload) -> Call | None:
 def _bind_args(node: Node, overload: OpOverload, args: tuple[Any, ...]) -> Call | None:
     known = signature(overload)
     given = dict(zip(known.positional, args, strict=False))
-    keywords = _renamed(node.kwargs, known.parameters) if node.kwargs else {}
-    if len(args) > len(known.positional) or given.keys() & keywords.keys() or keywords.keys() - known.parameters.keys():
+    if len(args) > len(known.positional):
         return None
-    given.update(keywords)
+    if node.kwargs:
+        keywords = _renamed(node.kwargs, known.parameters)
+        if given.keys() & keywords.keys() or keywords.keys() - known.parameters.keys():
+            return None
+        given.update(keywords)
     fits = node.target is overload or all(_fits(found, given) for found in known.parameters.values())
     return Call(node, known.op, overload, {**known.defaults, **given}) if fits else None
 
