@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cache
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch.fx import GraphModule
 
 from passes import PrunePrefixCache
 from passes.errors import DeadkvError
+from tests.support.captures import tiny_decoder, tiny_graph
 from tests.support.prunes import after_plain_dce, check_prune
 from tests.support.releases import DYNAMO_TRACES_SCAN, skip_what_torch_cannot_trace
 from tracing.backends.hlo.execute import execute
@@ -54,9 +54,6 @@ def captured(variant: str | Variant, frontend: str) -> GraphModule:
     return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
 
 
-graph = cache(captured)
-
-
 def with_flags(structure: str, **flags: object) -> Variant:
     return Variant(**vars(VARIANTS[structure]) | flags)
 
@@ -94,7 +91,7 @@ def test_context_encoding_can_be_scanned_too() -> None:
 @every_frontend
 @every_structure
 def test_the_captured_graph_computes_what_the_decoder_does(structure: str, frontend: str) -> None:
-    decoder, module = make(structure), graph(structure, frontend)
+    decoder, module = tiny_decoder(structure), tiny_graph(structure, frontend)
     inputs = random_inputs(decoder, 2, padded=False)
     for actual, expected in zip(module(*inputs), decoder(*inputs), strict=True):
         assert torch.equal(actual, expected)
@@ -113,7 +110,7 @@ def test_a_scan_that_dynamo_cannot_trace_is_one_clear_error() -> None:
 @every_frontend
 @every_structure
 def test_all_layers_share_one_body(structure: str, frontend: str) -> None:
-    module = graph(structure, frontend)
+    module = tiny_graph(structure, frontend)
     assert len(bodies(module)) == BODIES[structure]
     attention = [node for part in (module, *bodies(module)) for node in part.graph.nodes if "block_tkg" in node.name]
     assert len(attention) == (LAYERS if structure == "boundary-markers" else 1)
@@ -127,7 +124,7 @@ def test_all_layers_share_one_body(structure: str, frontend: str) -> None:
 @every_structure
 def test_every_gather_goes_and_the_rest_is_the_edited_source(structure: str, frontend: str) -> None:
     """Also that the pruned graph verifies and computes the same bits."""
-    result = check_prune(graph(structure, frontend), random_inputs(make(structure), 2, padded=False))
+    result = check_prune(tiny_graph(structure, frontend), random_inputs(tiny_decoder(structure), 2, padded=False))
     assert {site.status for site in result.report.sites} == {"pruned"}
     assert gathers(result.graph_module) == 0
     twin = document(captured(with_flags(structure, source_edit=True), frontend))
@@ -141,7 +138,7 @@ def test_an_opaque_operand_inside_the_structure_goes_too(structure: str, fronten
     """The prefix is an operand of the attention op, which the body hands on: on Dynamo's graph too."""
     module = captured(with_flags(structure, opaque_past=True), frontend)
     assert gathers(after_plain_dce(module)) == gathers(module) > 0
-    result = check_prune(module, random_inputs(make(structure), 2, padded=False))
+    result = check_prune(module, random_inputs(tiny_decoder(structure), 2, padded=False))
     assert gathers(result.graph_module) == 0
 
 
@@ -173,25 +170,25 @@ def test_llama_1b_ends_with_no_gather_in_any_region(structure: str, frontend: st
 @every_frontend
 @every_structure
 def test_documents_survive_json_and_rebuilding(structure: str, frontend: str) -> None:
-    found = document(graph(structure, frontend))
+    found = document(tiny_graph(structure, frontend))
     assert loads(dumps(found)) == found
     assert diff(found, document(graph_module(found))).same
-    json.dumps(diff(found, document(PrunePrefixCache()(graph(structure, frontend)).graph_module)).to_dict())
+    json.dumps(diff(found, document(PrunePrefixCache()(tiny_graph(structure, frontend)).graph_module)).to_dict())
 
 
 @every_frontend
 @every_structure
 def test_the_hlo_computes_what_torch_does(structure: str, frontend: str) -> None:
-    decoder = make(structure)
+    decoder = tiny_decoder(structure)
     inputs = random_inputs(decoder, 2, padded=False)
-    for ours, expected in zip(execute(graph(structure, frontend), inputs).outputs, decoder(*inputs), strict=True):
+    for ours, expected in zip(execute(tiny_graph(structure, frontend), inputs).outputs, decoder(*inputs), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 @every_structure
 def test_the_pruned_hlo_computes_the_same_bits(structure: str) -> None:
-    inputs = random_inputs(make(structure), 2, padded=False)
-    before = graph(structure, "make_fx")
+    inputs = random_inputs(tiny_decoder(structure), 2, padded=False)
+    before = tiny_graph(structure, "make_fx")
     after = PrunePrefixCache()(before).graph_module
     for one, other in zip(execute(before, inputs).outputs, execute(after, inputs).outputs, strict=True):
         assert torch.equal(one, other)
@@ -216,12 +213,12 @@ def test_the_marker_op_is_a_sound_custom_op() -> None:
 
 
 def test_markers_stand_around_every_layer() -> None:
-    marks = graph("boundary-markers", "make_fx").graph.find_nodes(
+    marks = tiny_graph("boundary-markers", "make_fx").graph.find_nodes(
         op="call_function", target=torch.ops.deadkv.module_marker.default
     )
     assert [node.args[1] for node in marks] == [f"layers.{i}.{end}" for i in range(LAYERS) for end in ("start", "end")]
     assert [len(node.args[0]) for node in marks] == [1, 5] * LAYERS
-    pruned = PrunePrefixCache()(graph("boundary-markers", "make_fx")).graph_module
+    pruned = PrunePrefixCache()(tiny_graph("boundary-markers", "make_fx")).graph_module
     left = pruned.graph.find_nodes(op="call_function", target=torch.ops.deadkv.module_marker.default)
     assert [len(node.args[0]) for node in left] == [1, 3] * LAYERS
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from functools import cache
 
 import pytest
 import torch
@@ -15,9 +14,10 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from passes import PrunePrefixCache, PruneReport, TkgContext
+from tests.support.captures import tiny_decoder, tiny_graph
 from tests.support.prunes import after_plain_dce, check_prune
 from tracing import capture
-from tracing.decoder import VARIANTS, Decoder, Variant, build_decoder, random_caches, random_inputs, random_weights
+from tracing.decoder import VARIANTS, Decoder, Variant, build_decoder, random_inputs
 from tracing.graph import diff, document, render_text, text
 
 FRONTENDS = ("make_fx", "export", "dynamo")
@@ -37,21 +37,8 @@ FOUND = {
 POLICIES = ("conservative", "liveness")
 
 
-@cache
-def decoder(variant: str) -> Decoder:
-    built = build_decoder("tiny", variant, batch=2, bucket=64, device="cpu")
-    random_weights(built, seed=0)
-    random_caches(built, seed=1)
-    return built
-
-
 def captured(built: Decoder, frontend: str) -> GraphModule:
     return capture(built, built.example_inputs(), frontend=frontend, aliases=built.aliases())
-
-
-@cache
-def graph(variant: str, frontend: str) -> GraphModule:
-    return captured(decoder(variant), frontend)
 
 
 def verdicts(report: PruneReport) -> list[str]:
@@ -68,8 +55,8 @@ def verdicts(report: PruneReport) -> list[str]:
 @pytest.mark.parametrize("variant", FOUND)
 def test_sites(variant: str, frontend: str, policy: str) -> None:
     """Also that the pruned graph verifies and computes and writes the same bits."""
-    inputs = random_inputs(decoder(variant), 2, padded=False)
-    report = check_prune(graph(variant, frontend), inputs, policy=policy).report
+    inputs = random_inputs(tiny_decoder(variant), 2, padded=False)
+    report = check_prune(tiny_graph(variant, frontend), inputs, policy=policy).report
     wanted = FOUND[variant][POLICIES.index(policy)]
     assert verdicts(report) == wanted
     assert report.summary["gathers_before"] == 2 * len(wanted)
@@ -84,7 +71,7 @@ READERS = {"tiled": "cat", "chunked-prefill": "cat", "sliding-window": "attentio
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("variant, reader", READERS.items())
 def test_a_live_site_is_pinned_by_what_reads_the_prefix(variant: str, reader: str, frontend: str) -> None:
-    report = PrunePrefixCache(policy="liveness").explain(graph(variant, frontend))
+    report = PrunePrefixCache(policy="liveness").explain(tiny_graph(variant, frontend))
     live = [site for site in report.sites if site.status == "live"]
     assert live
     for site in live:
@@ -94,7 +81,7 @@ def test_a_live_site_is_pinned_by_what_reads_the_prefix(variant: str, reader: st
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_a_flat_cache_has_no_site_and_the_report_says_why(frontend: str) -> None:
-    report = PrunePrefixCache().explain(graph("flat-cache", frontend))
+    report = PrunePrefixCache().explain(tiny_graph("flat-cache", frontend))
     assert report.notes == ("no pool is gathered by the block table",)
 
 
@@ -106,7 +93,7 @@ TWINS = {name: variant for name, variant in VARIANTS.items() if name in FOUND an
 def test_the_pruned_graph_is_that_of_the_edited_source(variant: str, frontend: str) -> None:
     edited = build_decoder("tiny", dataclasses.replace(TWINS[variant], source_edit=True), batch=2, bucket=64)
     twin = captured(edited, frontend)
-    pruned = PrunePrefixCache(policy="liveness")(graph(variant, frontend)).graph_module
+    pruned = PrunePrefixCache(policy="liveness")(tiny_graph(variant, frontend)).graph_module
     if (variant, frontend) == ("fp8", "export"):
         pruned, twin = without_metadata_asserts(pruned), without_metadata_asserts(twin)
     found = diff(document(pruned), document(twin))
@@ -130,14 +117,14 @@ def without_metadata_asserts(module: GraphModule) -> GraphModule:
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_an_opaque_past_is_what_plain_dead_code_elimination_cannot_remove(frontend: str) -> None:
-    module = after_plain_dce(graph("opaque-past", frontend))
+    module = after_plain_dce(tiny_graph("opaque-past", frontend))
     assert verdicts(PrunePrefixCache().explain(module)) == ["dead", "dead"]
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_a_float8_pool_is_dequantized_as_a_whole_and_that_goes_too(frontend: str) -> None:
-    result = PrunePrefixCache(policy="liveness")(graph("fp8", frontend))
-    for module, readers in ((graph("fp8", frontend), 3), (result.graph_module, 2)):
+    result = PrunePrefixCache(policy="liveness")(tiny_graph("fp8", frontend))
+    for module, readers in ((tiny_graph("fp8", frontend), 3), (result.graph_module, 2)):
         scales = [n for n in module.graph.find_nodes(op="get_attr") if "kv_mgr.scales" in n.target]
         assert len(scales) == 4 * readers  # quantization of the new tokens and the attention op keep theirs
 
@@ -147,7 +134,7 @@ CONTEXT = TkgContext(seq_ids_mask_cache_update=True)
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_a_static_trace_hides_the_seq_id_mask_and_a_context_tells_of_it(frontend: str) -> None:
-    report = PrunePrefixCache(context=CONTEXT)(graph("seq-id-mask", frontend)).report
+    report = PrunePrefixCache(context=CONTEXT)(tiny_graph("seq-id-mask", frontend)).report
     assert verdicts(report) == ["kept: seq_ids_mask_cache_update"] * 2
     (gate,) = [gate for gate in report.gates if not gate.passed]
     assert gate.detail == (
@@ -157,7 +144,7 @@ def test_a_static_trace_hides_the_seq_id_mask_and_a_context_tells_of_it(frontend
 
 def test_with_symbolic_sizes_the_graph_shows_the_seq_id_mask() -> None:
     """Only V's length is asked for, so only the V sites are held; liveness takes the length from the inputs' sizes."""
-    built = decoder("seq-id-mask")
+    built = tiny_decoder("seq-id-mask")
     state = dict(built.named_parameters()) | dict(built.named_buffers())
     inputs = random_inputs(built, 2, padded=False)
 
@@ -186,11 +173,11 @@ def test_a_context_keeps_a_live_site_live(flags: dict[str, str]) -> None:
 @pytest.mark.parametrize("variant", ["speculation", "opaque-past"])
 def test_a_gate_that_only_the_configuration_shows_holds_the_sites(variant: str, gate: str) -> None:
     context = TkgContext(**{gate: False})
-    report = PrunePrefixCache(context=context)(graph(variant, "make_fx")).report
+    report = PrunePrefixCache(context=context)(tiny_graph(variant, "make_fx")).report
     assert verdicts(report) == [f"kept: {gate}"] * 2
     assert [found.name for found in report.gates if not found.passed] == [gate]
 
 
 def test_the_index_arithmetic_of_a_tiled_pool_is_part_of_its_graph() -> None:
-    lines = text(document(graph("tiled", "make_fx")))
+    lines = text(document(tiny_graph("tiled", "make_fx")))
     assert "kv_mgr.tile_offsets" in lines and "aten.add.Tensor" in lines and "aten.mul.Tensor" in lines

@@ -14,9 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from passes import PrunePrefixCache
-from tests.support.releases import skip_what_torch_cannot_trace
-from tracing import capture
-from tracing.decoder import build_decoder
+from tests.support.captures import tiny_graph
 from tracing.graph import document, text
 
 # By the policy under which there is something to see.
@@ -57,9 +55,7 @@ def golden(snapshot: SnapshotAssertion) -> SnapshotAssertion:
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_golden(variant: str, frontend: str, golden: SnapshotAssertion) -> None:
-    decoder = build_decoder("tiny", variant, batch=2, bucket=64)
-    skip_what_torch_cannot_trace(decoder.variant, frontend)
-    before = capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+    before = tiny_graph(variant, frontend)
     result = PrunePrefixCache(policy=VARIANTS[variant])(before)
     assert text(document(before)) == golden(name="before")
     assert text(document(result.graph_module)) == golden(name="after")

@@ -13,31 +13,25 @@ from torch._dynamo.backends.registry import lookup_backend
 from torch.fx import GraphModule
 
 from passes import DeadkvError, PrunePrefixCache, PruneResult, PruneVerificationError
+from tests.support.captures import tiny_decoder, tiny_graph
 from tests.support.prunes import assert_same_interface, check_prune
-from tracing import capture, compile_tkg, with_passes
-from tracing.decoder import Decoder, build_decoder, random_caches, random_inputs, random_weights
+from tracing import compile_tkg, with_passes
+from tracing.decoder import build_decoder, random_inputs
 
 FRONTENDS = ("make_fx", "export", "dynamo")
-
-
-def real_decoder(variant: str) -> Decoder:
-    decoder = build_decoder("tiny", variant, batch=2, bucket=64, device="cpu")
-    random_weights(decoder, 0)
-    random_caches(decoder, 0)
-    return decoder
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("variant", ["base", "cache-update"])
 def test_the_padded_table_stops_the_unpruned_graph_only(variant: str, frontend: str) -> None:
-    decoder = real_decoder(variant)
+    decoder = tiny_decoder(variant)
     inputs = random_inputs(decoder, 1, padded=True)
     assert (inputs[decoder.input_names.index("active_block_table")] == -1).any()
-    before = capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+    before = tiny_graph(variant, frontend)
     with pytest.raises(IndexError):
         before(*inputs)
     after = PrunePrefixCache()(before).graph_module
-    edited = real_decoder("hand-edited" if variant == "base" else variant)
+    edited = tiny_decoder("hand-edited" if variant == "base" else variant)
     outputs = after(*inputs)
     if variant == "base":
         for found, expected in zip(outputs, edited(*inputs), strict=True):
@@ -48,9 +42,8 @@ def test_the_padded_table_stops_the_unpruned_graph_only(variant: str, frontend: 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("variant", ["base", "cache-update", "no-block-tkg", "cte-prefix", "cte"])
 def test_pruning_changes_no_bit_of_any_output_or_cache(variant: str, frontend: str) -> None:
-    decoder = real_decoder(variant)
-    module = capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
-    result = check_prune(module, random_inputs(decoder, 1, padded=False))
+    inputs = random_inputs(tiny_decoder(variant), 1, padded=False)
+    result = check_prune(tiny_graph(variant, frontend), inputs)
     assert result.modified == (variant in ("base", "cache-update"))
 
 
