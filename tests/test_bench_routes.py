@@ -104,12 +104,9 @@ def test_a_step_in_torch_and_on_xla_is_that_of_the_decoder() -> None:
     expected = [tensor.clone() for tensor in decoder(*inputs)]
     after = PrunePrefixCache()(before).graph_module
     for graph in (before, after):
-        with jax.enable_x64(False):
-            compiled, _ = compile_graph(graph, inputs)
-            values = [
-                {name: jax.numpy.array(t.numpy(force=True)) for name, t in part.items()} for part in entries(graph)
-            ]
-            found = compiled(*values, [tensor.numpy() for tensor in inputs])
+        compiled, _ = compile_graph(graph, inputs)
+        values = [{name: jax.numpy.array(t.numpy(force=True)) for name, t in part.items()} for part in entries(graph)]
+        found = compiled(*values, [tensor.numpy() for tensor in inputs])
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     call_kernel(after)

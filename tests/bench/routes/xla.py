@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import jax
-import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
@@ -37,7 +36,8 @@ def compile_graph(gm: GraphModule, inputs: Sequence[Tensor]) -> tuple[jax.stages
 
     shapes = (_structs(weights), _structs(pools), [_struct(tensor) for tensor in inputs])
     started = perf_counter()
-    lowered = jax.jit(step, donate_argnums=1, keep_unused=True).lower(*shapes)
+    with jax.enable_x64(False):
+        lowered = jax.jit(step, donate_argnums=1, keep_unused=True).lower(*shapes)
     between = perf_counter()
     compiled = lowered.compile()
     return compiled, {
@@ -88,8 +88,7 @@ class Steps:
 
 def measure(subject: Subject) -> dict[str, dict[str, Any]]:
     """For each graph: time, XLA's cost and memory analysis, sizes, and time to lower and to compile."""
-    with jax.enable_x64(False), torch.no_grad():
-        compiled = {name: compile_graph(gm, subject.inputs) for name, gm in subject.graphs.items()}
-        steps = Steps(subject)
-        times = timed({name: steps.of(subject.graphs[name], run) for name, (run, _) in compiled.items()})
+    compiled = {name: compile_graph(gm, subject.inputs) for name, gm in subject.graphs.items()}
+    steps = Steps(subject)
+    times = timed({name: steps.of(subject.graphs[name], run) for name, (run, _) in compiled.items()})
     return {name: {**said, **times[name]} for name, (_, said) in compiled.items()}
