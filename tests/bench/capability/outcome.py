@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch.utils import _pytree as pytree
 from tests.bench.capability.subjects import Subject
 
 Run = Callable[..., Any]
+_EFFECT = re.compile(r"(?:_c10d_functional\.|aten\._(?:functional_)?(?=assert_async))(\w+?)_?\.")
+"""The operators with an effect, whether functional, in place or neither."""
 
 
 @dataclass(frozen=True)
@@ -68,4 +71,4 @@ def effects_of(module: GraphModule) -> Counter[str]:
     """Collectives and asserts on data, in a graph and those below it."""
     graphs = [found.graph for found in module.modules() if isinstance(found, GraphModule)]
     targets = (str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function")
-    return Counter(target for target in targets if target.startswith(("_c10d_functional.", "aten._assert_async")))
+    return Counter(found[1] for target in targets if (found := _EFFECT.match(target)))

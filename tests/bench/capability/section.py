@@ -14,15 +14,19 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 TEXT = """\
 Every case of [cases.md](cases.md), captured once (by make_fx where it can be), given to each tool; and how many gathers
-of the pool are left in what the tool makes of it. A gather is *dead* if neither our pass nor, where it is sound, plain
-dead-code elimination leaves it; the twins, in italics, hold the gathers that must stay.
+of the pool are left in what the tool makes of it. *Dead* are the gathers that the case table removes, and those that
+plain dead-code elimination removes where it is sound; the twins, in italics, hold those that must stay. *More* are
+others that a tool removed and whose loss no run shows: merged duplicates, sizes that it has folded.
 
 - *wrong*: the tool's result computes, writes, sends or asserts something else, found by running both (the pool holds a
   NaN). {counted} are not run: there, wrong is a result with fewer gathers than must stay.
-- FX CSE is CSEPass, which removes duplicates only. functionalize is `torch.func.functionalize` under make_fx, followed
-  by dead-code elimination. Inductor is seen after its post-grad passes, before it generates code.
+- At torch level FX DCE also deletes live in-place writes; most graphs here are aten ([cases.md](cases.md) has both).
+  FX CSE is CSEPass, which merges duplicates and is not meant for graphs with writes. functionalize is
+  `torch.func.functionalize` under make_fx, followed by dead-code elimination. Inductor is seen after its post-grad
+  passes, before it generates code.
 - JAX, XLA and IREE get deadkv's lowering of the unpruned graph, in which a kernel is a custom call; torch-mlir and
   onnxscript the program of torch.export, in which it is an operator of its own.
+- The NKI operator of these cases is a stand-in with rules for make_fx only; what functionalizes refuses it.
 - *no result*: the tool does not take the graph; the reasons are listed below."""
 
 
@@ -47,10 +51,11 @@ def _by_peer(rows: Rows) -> Table:
                 f"{len(cells) - len(ran)}",
                 f"{sum(map(_dead, ran))}",
                 f"{sum(map(_removed, ran))}",
+                f"{sum(map(_more, ran))}",
                 f"{sum(cell['wrong'] for cell in ran)}",
             )
         )
-    columns = ("tool", "version", "graphs", "no result", "dead gathers in them", "removed", "wrong results")
+    columns = ("tool", "version", "graphs", "no result", "dead gathers in them", "removed", "more", "wrong results")
     return Table("By tool.", columns, tuple(lines))
 
 
@@ -119,6 +124,10 @@ def _dead(cell: Mapping[str, Any]) -> int:
 def _removed(cell: Mapping[str, Any]) -> int:
     """At most those that are dead: what goes beyond is wrong, or an improvement of live code."""
     return min(_dead(cell), max(0, int(cell["gathers"] - cell["left"])))
+
+
+def _more(cell: Mapping[str, Any]) -> int:
+    return 0 if cell["wrong"] else max(0, int(cell["needed"] - cell["left"]))
 
 
 def _left(case: str, rows: Rows) -> Iterable[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from tests.bench.capability.peers import BY_KEY
 from tests.bench.capability.subjects import Subject, subjects
 from tests.cases.measure import process_group
 
-LONGEST = 160
-"""Characters of a reason."""
+ADDRESS, LONGEST = re.compile("0x[0-9a-f]+"), 160
+"""What differs from run to run in a reason, and its length in characters."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}"[:LONGEST] if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return ADDRESS.sub("0x...", text)[:LONGEST]
 
 
 if __name__ == "__main__":
