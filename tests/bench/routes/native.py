@@ -48,9 +48,8 @@ class _Call(ctypes.Structure):
 def check_constants(constants: Mapping[str, Any]) -> None:
     """Refuses a call that asks for more than the kernel does: it has the norm of X, and no bias, QK norm or update."""
     unset = "bias_qkv rmsnorm_QK_pre_rope_W_Q bias_out softmax_scale k_scale v_scale".split()
-    wanted = {"rmsnorm_X_enabled": True, "rmsnorm_QK_pre_rope_enabled": False, "update_cache": False}
-    wanted |= dict.fromkeys(unset)
-    for name, value in wanted.items():
+    switches = {"rmsnorm_X_enabled": True, "rmsnorm_QK_pre_rope_enabled": False, "update_cache": False}
+    for name, value in {**switches, **dict.fromkeys(unset)}.items():
         if constants.get(name) != value:
             raise NotImplementedError(f"the benchmark's kernel has no {name}={constants.get(name)!r}")
 

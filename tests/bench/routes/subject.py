@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
 from passes import PrunePrefixCache, verify_prune
+from passes.report import PRUNED
 from tests.bench.routes.points import VARIANTS, Point
 from tracing.capture import capture
 from tracing.decoder import VARIANTS as DECODERS
@@ -45,17 +47,16 @@ class Subject:
 def build(point: Point, device: str = "cpu") -> Subject:
     """The subject of a point; weights and caches are random."""
     variant = DECODERS[VARIANTS[point.case]]
-    sizes = {"layers": point.layers, "batch": point.batch, "bucket": point.bucket, "dtype": DTYPE}
-    decoder = build_decoder(MODEL, variant, device=device, **sizes)
+    sized = partial(build_decoder, MODEL, layers=point.layers, batch=point.batch, bucket=point.bucket, dtype=DTYPE)
+    decoder, edited = sized(variant, device=device), sized(dataclasses.replace(variant, source_edit=True))
     fill_parameters(decoder)
-    edited = build_decoder(MODEL, dataclasses.replace(variant, source_edit=True), **sizes)
     share_tensors(decoder, edited)
     before, twin = (capture(d, d.example_inputs(), aliases=d.aliases()) for d in (decoder, edited))
     result = PrunePrefixCache()(before)
     after, report = result.graph_module, result.report
     verify_prune(before, after, report)
     graphs = {"before": before, "after": after, "edited": twin}
-    saved = report.summary["bytes_before"] - report.summary["bytes_after"]
+    saved = sum(site.bytes or 0 for site in report.sites if site.status == PRUNED)
     inputs = tuple(tensor.to(device) for tensor in step_inputs(decoder, point.fill))
     return Subject(decoder, inputs, graphs, saved, diff(document(after), document(twin)).same)
 
