@@ -51,11 +51,11 @@ def section(rows: Rows) -> Section:
 
 def _tables(rows: Rows) -> Iterable[Table]:
     for route, label in ROUTES.items():
-        found = {point: row for point, row in rows.items() if point.route == route}
-        if found:
+        if found := {point: row for point, row in rows.items() if point.route == route}:
             yield _times(label, found)
-    compiled = {point: row for point, row in rows.items() if "compile_ms" in row["before"] and point.is_base}
-    if compiled:
+    if counted := {point: row for point, row in rows.items() if "temp_bytes" in row["before"]}:
+        yield _bytes(counted)
+    if compiled := {point: row for point, row in rows.items() if "compile_ms" in row["before"] and point.is_base}:
         yield _sizes(compiled)
 
 
@@ -63,22 +63,28 @@ _POINT = ("case", "layers", "bucket", "batch", "filled")
 
 
 def _times(label: str, rows: Rows) -> Table:
-    columns = (*_POINT, "before, ms (least)", "after, ms (least)", "before / after", "edited / after",
-               "predicted, MB", "counted, MB", "temporary, MB")  # fmt: skip
+    columns = (*_POINT, "before, ms (least)", "after, ms (least)", "before / after", "edited / after")
+    lines = [
+        (*_names(point), _ms(row["before"]), _ms(row["after"]), f"{_gain(row):.2f}", f"{_edited_ratio(row):.2f}")
+        for point, row in rows.items()
+    ]
+    return Table(f"{label}: a step.", columns, tuple(lines))
+
+
+def _bytes(rows: Rows) -> Table:
+    columns = ("route", *_POINT, "saved: predicted", "saved: counted", "counted", "temporary")
     lines = [
         (
+            ROUTES[point.route],
             *_names(point),
-            _ms(row["before"]),
-            _ms(row["after"]),
-            f"{_gain(row):.2f}",
-            f"{row['edited']['median_ms'] / row['after']['median_ms']:.2f}",
             _mb(row["predicted_bytes"]),
             _mb(_saved(row, "bytes")),
+            _change(row, "bytes", 1e6),
             _change(row, "temp_bytes", 1e6),
         )
         for point, row in rows.items()
     ]
-    return Table(f"{label}: a step, bytes a step that pruning saves, and temporary memory.", columns, tuple(lines))
+    return Table("Bytes a step and temporary memory in MB, before -> after.", columns, tuple(lines))
 
 
 def _sizes(rows: Rows) -> Table:
@@ -125,7 +131,7 @@ def _edited(rows: Rows) -> str:
     if not rows:
         return ""
     same = sum(bool(row["same_as_edited"]) for row in rows.values())
-    ratios = sorted(row["edited"]["median_ms"] / row["after"]["median_ms"] for row in rows.values())
+    ratios = sorted(_edited_ratio(row) for row in rows.values())
     return (
         f"The pruned graph is the hand-edited one, node for node, in {same} of {len(rows)} rows. They run "
         f"the same program there: edited / after, {ratios[0]:.2f} to {ratios[-1]:.2f}, is the noise of these ratios."
@@ -158,6 +164,10 @@ def _by_bucket(rows: Rows) -> Plot:
 
 def _gain(row: Values) -> float:
     return float(row["before"]["median_ms"] / row["after"]["median_ms"])
+
+
+def _edited_ratio(row: Values) -> float:
+    return float(row["edited"]["median_ms"] / row["after"]["median_ms"])
 
 
 def _saved(row: Values, name: str) -> int | None:
