@@ -2,10 +2,6 @@
 
 import copy
 import operator
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,18 +263,3 @@ def test_two_captures_are_the_same_graph(frontend: str) -> None:
     first, second = (capture(PagedStep(), paged_inputs(), frontend=frontend) for _ in range(2))
     assert str(first.graph) == str(second.graph)
     assert first.code == second.code
-
-
-def test_another_process_with_another_hash_seed_captures_the_same_graphs() -> None:
-    script = (
-        "from tests.test_capture import FRONTENDS, PagedStep, capture, paged_inputs\n"
-        "for frontend in FRONTENDS:\n"
-        "    print(capture(PagedStep(), paged_inputs(), frontend=frontend).graph)\n"
-    )
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=True
-    )
-    graphs = [capture(PagedStep(), paged_inputs(), frontend=frontend).graph for frontend in FRONTENDS]
-    assert ran.stdout == "".join(f"{graph}\n" for graph in graphs)

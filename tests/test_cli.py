@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,17 +181,6 @@ def test_a_file_that_is_no_graph_is_one_line(
         assert deadkv(command, *arguments) == 2
         printed = capsys.readouterr()
         assert printed.err.startswith("deadkv: ") and printed.err.count("\n") == 1
-
-
-def test_two_processes_write_identical_files(compiled: dict[str, Path], tmp_path: Path) -> None:
-    folders = [tmp_path / seed for seed in ("1", "2")]
-    for folder in folders:
-        command = [sys.executable, "-m", "tracing.cli", "compile", *SMALL, "--out", str(folder)]
-        environment = {**os.environ, "PYTHONHASHSEED": folder.name}
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-    for name in FILES:
-        first, second = ((folder / name).read_bytes() for folder in folders)
-        assert first == second == (compiled["base-make_fx"] / name).read_bytes(), name
 
 
 def test_weights_of_a_hugging_face_folder_are_loaded_and_run(

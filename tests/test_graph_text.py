@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -117,38 +113,6 @@ def test_two_traces_of_one_model_print_the_same() -> None:
         node._rename(f"other_{number}")
     other.recompile()
     assert text(document(one)) == text(document(other))
-
-
-SCRIPT = """
-import torch
-from torch.fx.experimental.proxy_tensor import make_fx
-from tests.support.graphs import decoder
-from tracing.graph import diff, document, dumps, render_dot, render_html, render_text, text
-
-def f(x, n):
-    return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,)), x.nonzero(), x.view(-1), x.new_ones(n, 2)
-
-a, b = document(decoder(3, prior="operand")), document(decoder(4, prior="none", scale=2.0))
-d = diff(a, b)
-print(text(document(make_fx(f, tracing_mode="symbolic")(torch.ones(3, 4), 2))))
-print(text(a), dumps(b), render_text(d, color=True), render_html(d, a, b), render_dot(d), d.to_dict())
-"""
-
-
-def test_every_output_is_the_same_in_every_process() -> None:
-    outputs = {seed: _run(seed) for seed in ("0", "12345")}
-    assert "index_select" in outputs["0"]
-    assert outputs["0"] == outputs["12345"]
-
-
-def _run(seed: str) -> str:
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], env=environment, cwd=root, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 def plain(doc: GraphDoc) -> GraphDoc:
