@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -125,14 +126,21 @@ def test_a_folder_without_permission_is_refused_before_any_work(
     assert f"{tmp_path} is not a writable folder" in capsys.readouterr().err
 
 
-def test_a_limit_of_the_kernel_leaves_nothing(tmp_path: Path) -> None:
-    """Files may have 20 blocks of 1,024 bytes: the kernel itself cuts the first larger one off."""
-    command = [sys.executable, "-m", "tracing.cli", *SMALL, "--out", str(tmp_path / "out")]
-    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "limited", *command]
-    done = subprocess.run(limited, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("deadkv: cannot write the output folder") and "File too large" in done.stderr
-    assert done.stderr.count("\n") == 1 and names(tmp_path) == []
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Files of this process may have 20,000 bytes: the kernel itself cuts the first larger one off."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_limit_of_the_kernel_leaves_nothing(small_files: None, deadkv: Run, tmp_path: Path, capsys: Any) -> None:
+    assert deadkv(*SMALL, "--out", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert printed.err.startswith("deadkv: cannot write the output folder") and "File too large" in printed.err
+    assert names(tmp_path) == []
 
 
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
@@ -190,7 +198,7 @@ print(left_over, whole)
 
 
 def test_killed_at_any_moment_the_folder_is_whole_or_absent_and_the_next_run_cleans_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLING, str(tmp_path), "200", "7"]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLING, str(tmp_path), "80", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     left_over, whole = map(int, done.stdout.split())
