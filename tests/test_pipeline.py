@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def test_the_padded_table_stops_the_unpruned_graph_only(variant: str, frontend: 
     decoder = tiny_decoder(variant)
     inputs = random_inputs(decoder, 1, padded=True)
     assert (inputs[decoder.input_names.index("active_block_table")] == -1).any()
-    before = tiny_graph(variant, frontend)
+    before = copy.deepcopy(tiny_graph(variant, frontend))  # cache-update writes its pools
     with pytest.raises(IndexError):
         before(*inputs)
     after = PrunePrefixCache()(before).graph_module
