@@ -18,7 +18,7 @@ def best(prepare: Callable[[], Work], repeats: int) -> dict[str, float]:
 
 
 def _once(work: Work) -> tuple[float, float]:
-    with _collected():
+    with uncollected():
         wall, cpu = time.perf_counter(), time.process_time()
         work()
         return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)
@@ -26,7 +26,7 @@ def _once(work: Work) -> tuple[float, float]:
 
 def peak_mb(work: Work) -> float:
     """The most that Python's allocator holds for `work` at once, in 10^6 bytes, beside what it held before."""
-    with _collected():
+    with uncollected():
         tracemalloc.start()
         try:
             work()
@@ -36,11 +36,13 @@ def peak_mb(work: Work) -> float:
 
 
 @contextmanager
-def _collected() -> Iterator[None]:
-    """Without garbage, and without the collector."""
+def uncollected() -> Iterator[None]:
+    """Without garbage, and without the collector, which would walk over every graph that is there."""
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
