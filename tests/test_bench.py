@@ -17,11 +17,14 @@ from passes import DeadkvError
 from tests.bench import page
 from tests.bench.__main__ import main
 from tests.bench.benchmark import Plot, Row, Series, Table
+from tests.bench.capability.gathers import in_fx, in_hlo, in_linalg, in_torch_mlir
+from tests.bench.capability.subjects import subjects
 from tests.bench.figures import COLOURS, INK, svg
 from tests.bench.page import FIGURES, PAGE, RESULTS, files, markdown, parts_of, table
 from tests.bench.registry import PLACES, chosen, load, place_of
 from tests.bench.runner import Run, _in_time
 from tests.bench.store import dumps, read_results
+from tests.cases.measure import process_group
 from tests.support.benchmarks import CALLS, Failing, Sample, Stuck
 from tests.support.compilers import wait_until_gone
 
@@ -252,6 +255,36 @@ def test_too_many_series_are_refused() -> None:
     series = tuple(Series(f"{number}", ((1, 1),)) for number in range(7))
     with pytest.raises(DeadkvError, match="7 series, at most 6"):
         svg(Plot("p", "t", "x", "y", series))
+
+
+def test_gathers_are_counted_as_the_case_table_counts_them() -> None:
+    with process_group():
+        for subject in list(subjects())[::9]:
+            assert in_fx(subject.captured) == subject.case.before, subject.id
+
+
+HLO = """
+%gathered (pool: f32[10,4,2,8], small: f32[5,4], at: s32[12]) -> f32[12,4,2,8] {
+  %p.1 = f32[10,4,2,8]{3,2,1,0} parameter(0)
+  %p.2 = f32[5,4]{1,0} parameter(1)
+  %g.1 = f32[12,1,4,2,8]{4,3,2,1,0} gather(%p.1, %p.3), offset_dims={1,2,3,4}
+  %g.2 = f32[12,4]{1,0} gather(%p.2, %p.3), offset_dims={1}
+  %g.3 = f32[12,1,4,2,8]{4,3,2,1,0} gather(f32[10,4,2,8]{3,2,1,0} %p.1, s32[12]{0} %p.3), offset_dims={1,2,3,4}
+}
+"""
+MLIR = """
+%3 = torch.aten.index_select %arg1, %int0, %2 : !torch.vtensor<[10,4,2,8],f32>, !torch.int -> !torch.vtensor<[12,4],f32>
+%4 = torch.aten.index_select %arg0, %int0, %2 : !torch.vtensor<[5,4],f32>, !torch.int -> !torch.vtensor<[12,4],f32>
+"""
+LINALG = """
+%extracted = tensor.extract %3[%15, %16, %17, %18] : tensor<10x4x2x8xf32>
+%extracted_slice = tensor.extract_slice %1[0, 0] [1, 2] [1, 1] : tensor<10x4x2x8xf32> to tensor<2x16x8xf32>
+%other = tensor.extract %3[%15] : tensor<3x4xi32>
+"""
+
+
+def test_gathers_of_the_pool_are_counted_in_other_tools_texts() -> None:
+    assert (in_hlo(HLO), in_torch_mlir(MLIR), in_linalg(LINALG)) == (2, 1, 1)
 
 
 def test_load_makes_what_place_of_names() -> None:

@@ -35,7 +35,8 @@ class RowFolder:
         """Replaces the row of this key. Raises DeadkvError if the file cannot be written."""
         path = self._path(row.key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _dumps({"environment": self.environment.to_dict(), "row": asdict(row)}))
+        content = {"environment": self.environment.to_dict(), "row": asdict(row)}
+        write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def read(self, keys: Iterable[str]) -> dict[str, Row]:
         """The rows that are present, in the order of the keys."""
@@ -73,18 +74,16 @@ def read_results(path: Path) -> dict[str, Measured]:
 
 
 def dumps(results: Mapping[str, Measured]) -> str:
-    """The content of a results file."""
-    benchmarks = {
-        name: {"environment": found.environment.to_dict(), "rows": [asdict(row) for row in found.rows.values()]}
-        for name, found in results.items()
-    }
-    return _dumps({"schema": SCHEMA, "benchmarks": benchmarks})
+    """The content of a results file: JSON with a line for each row."""
+    benchmarks = ",\n".join(f"{json.dumps(name)}: {_benchmark(found)}" for name, found in results.items())
+    return f'{{"schema": {SCHEMA}, "benchmarks": {{\n{benchmarks}\n}}}}\n'
+
+
+def _benchmark(found: Measured) -> str:
+    rows = ",\n".join(json.dumps(asdict(row), allow_nan=False) for row in found.rows.values())
+    return f'{{"environment": {json.dumps(found.environment.to_dict())}, "rows": [\n{rows}\n]}}'
 
 
 def _measured(item: Mapping[str, Any]) -> Measured:
     rows = (Row(**row) for row in item["rows"])
     return Measured(Environment(**item["environment"]), {row.key: row for row in rows})
-
-
-def _dumps(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 
 POOL = 10 * 4 * 2 * 8
@@ -50,8 +51,10 @@ def _attribute(module: torch.nn.Module, path: str) -> object:
 
 
 def _is_gather(node: Node) -> bool:
-    name = node.target.__name__ if node.target is operator.getitem else str(node.target)
-    return bool(_FX.match(name.removeprefix("aten.").removeprefix("torch.")))
+    """An overload or the name of a tensor method is text; a Python function is known by its name."""
+    is_named = isinstance(node.target, (str, OpOverload))
+    name = str(node.target) if is_named else getattr(node.target, "__name__", "")
+    return bool(_FX.match(name.removeprefix("aten.")))
 
 
 def _has_pool_size(operands: list[Node]) -> bool:
