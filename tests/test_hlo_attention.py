@@ -3,6 +3,7 @@
 import base64
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def captured(decoder: Decoder, frontend: str = "make_fx") -> GraphModule:
     return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
 
 
+@cache
+def tiny_graph(variant: str) -> GraphModule:
+    """Without values."""
+    return captured(tiny(variant))
+
+
 def lower_pair(before: GraphModule, after: GraphModule, decoder: Decoder, target: str) -> dict[str, Lowered]:
     aliases = before.meta["capture"].aliases
     return lower_request(BackendRequest(before, after, decoder.example_inputs(), aliases, target, Path()))
@@ -52,16 +59,14 @@ def kernel_calls(lowered: Lowered) -> list[Any]:
 @pytest.mark.parametrize("variant", ["base", "cache-update"])
 @pytest.mark.parametrize(("target", "calls"), [("inf2", 0), ("trn1", 0), ("trn2", LAYERS)])
 def test_only_targets_with_the_kernel_get_a_custom_call(variant: str, target: str, calls: int) -> None:
-    decoder = tiny(variant)
-    graph = captured(decoder)
+    decoder, graph = tiny(variant), tiny_graph(variant)
     lowered = lower_pair(graph, graph, decoder, target)["after"]
     assert kernel_stand_ins(lowered.hlo) == calls
     assert opcodes(lowered)["custom-call"] == calls
 
 
 def test_the_custom_call_shows_every_tensor_operand_and_says_what_it_is() -> None:
-    decoder = tiny("base")
-    graph = captured(decoder)
+    decoder, graph = tiny("base"), tiny_graph("base")
     call = kernel_calls(lower_pair(graph, graph, decoder, "trn2")["after"])[0]
     config = json.loads(base64.b64decode(call.backend_config))
     assert config["kernel"] == "attention_block_tkg"
@@ -72,8 +77,7 @@ def test_the_custom_call_shows_every_tensor_operand_and_says_what_it_is() -> Non
 
 
 def test_a_cache_written_by_the_kernel_is_aliased_through_the_call() -> None:
-    decoder = tiny("cache-update")
-    graph = captured(decoder)
+    decoder, graph = tiny("cache-update"), tiny_graph("cache-update")
     lowered = lower_pair(graph, graph, decoder, "trn2")["after"]
     call = kernel_calls(lowered)[0]
     names = json.loads(base64.b64decode(call.backend_config))["operands"]
@@ -92,8 +96,7 @@ def test_layers_of_one_shape_share_one_trace_of_the_reference(monkeypatch: pytes
     traced: list[str] = []
     load = Kernel.load_reference
     monkeypatch.setattr(Kernel, "load_reference", lambda self: traced.append(self.name) or load(self))
-    decoder = tiny("base")
-    graph = captured(decoder)
+    decoder, graph = tiny("base"), tiny_graph("base")
     lower_pair(graph, graph, decoder, "inf2")
     assert traced == ["attention_block_tkg"]
 
@@ -140,7 +143,7 @@ def test_values_given_by_name_replace_the_modules() -> None:
     values = {name: tensor.clone() for name, tensor in [*decoder.named_parameters(), *decoder.named_buffers()]}
     inputs = random_inputs(decoder, 3, padded=False)
     expected = decoder(*inputs)[0]
-    graph = captured(tiny("base"))
+    graph = tiny_graph("base")
     torch.testing.assert_close(execute(graph, inputs, values).outputs[0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -148,7 +151,7 @@ def test_weights_without_values_cannot_run() -> None:
     decoder = tiny("base")
     inputs = tuple(torch.zeros(t.shape, dtype=t.dtype) for t in decoder.example_inputs())
     with pytest.raises(DeadkvError, match=r"has no values .*load the weights first"):
-        execute(captured(decoder), inputs)
+        execute(tiny_graph("base"), inputs)
 
 
 def test_a_kernel_cannot_run_on_the_cpu() -> None:
