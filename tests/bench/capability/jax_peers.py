@@ -54,7 +54,7 @@ def iree(subject: Subject) -> Outcome:
             text, input_type="stablehlo", target_backends=["llvm-cpu"], extra_args=["--compile-to=global-optimization"]
         )
     except CompilerToolError as error:
-        raise RuntimeError(next((line for line in str(error).splitlines() if "error:" in line), str(error))) from error
+        raise RuntimeError(next((line for line in str(error).splitlines() if "error:" in line), str(error))) from None
     return Outcome(in_linalg(found.decode()))
 
 

@@ -36,10 +36,8 @@ class Outcome:
     effects: Counter[str] | None = None
 
     def is_wrong(self, subject: Subject) -> bool:
-        """It does something else or, where it was not run, lacks a gather that must stay."""
-        if self.effects is not None and self.effects != effects_of(subject.captured):
-            return True
-        return self.left < subject.needed if self.sound is None else not self.sound
+        """It was run and does something else, or lacks an effect."""
+        return self.sound is False or self.effects not in (None, effects_of(subject.captured))
 
 
 def is_sound(subject: Subject, changed: Run) -> bool:

@@ -21,7 +21,7 @@ class Peer:
         function: `module:function` below this package, from a Subject to an Outcome.
         package: the distribution that it comes from.
         install: how to get that, if it is none that deadkv depends on.
-        runs: whether soundness is judged by running the result; otherwise by the gathers that must stay.
+        runs: whether its result is run, to see whether it is right.
     """
 
     key: str

@@ -16,10 +16,10 @@ TEXT = """\
 Every case of [cases.md](cases.md), captured once (by make_fx where it can be), given to each tool; and how many gathers
 of the pool are left in what the tool makes of it. *Dead* are the gathers that the case table removes, and those that
 plain dead-code elimination removes where it is sound; the twins, in italics, hold those that must stay. *More* are
-others that a tool removed and whose loss no run shows: merged duplicates, sizes that it has folded.
+others that a tool removed and whose loss no run showed: merged duplicates, sizes that it has folded.
 
 - *wrong*: the tool's result computes, writes, sends or asserts something else, found by running both (the pool holds a
-  NaN). {counted} are not run: there, wrong is a result with fewer gathers than must stay.
+  NaN). Not run, and so never called wrong, is what {counted} leave, and what JAX and XLA leave of a custom call.
 - At torch level FX DCE also deletes live in-place writes; most graphs here are aten ([cases.md](cases.md) has both).
   FX CSE is CSEPass, which merges duplicates and is not meant for graphs with writes. functionalize is
   `torch.func.functionalize` under make_fx, followed by dead-code elimination. Inductor is seen after its post-grad
@@ -32,8 +32,8 @@ others that a tool removed and whose loss no run shows: merged duplicates, sizes
 
 def section(rows: Rows) -> Section:
     """Of the peers that were measured."""
-    counted = [peer.title for key, peer in BY_KEY.items() if key in rows and not peer.runs]
-    text = TEXT.format(counted=", ".join(counted) or "None")
+    counted = [peer.title for peer in BY_KEY.values() if not peer.runs]
+    text = TEXT.format(counted=", ".join(counted))
     tables = (_by_peer(rows), _by_row(rows), _reasons(rows), _by_case(rows)) if rows else ()
     return Section("What the pass sees", text, tables, (_plot(rows),) if rows else ())
 

@@ -28,6 +28,10 @@ def _run(peer: str, cases: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         return {case: worker.ask(case) for case in cases}
 
 
+def _ending(code: int) -> str:
+    return f"its process was ended by signal {-code}" if code < 0 else f"its process exited with {code}"
+
+
 class Worker:
     """One process, started again after it has crashed or was ended."""
 
@@ -45,7 +49,7 @@ class Worker:
         if not select.select([process.stdout], [], [], self._limit_s)[0]:
             return self._lost(f"no result within {self._limit_s:g} s")
         line = process.stdout.readline()
-        found: Mapping[str, Any] = json.loads(line) if line else self._lost(f"its process ended: {process.wait()}")
+        found: Mapping[str, Any] = json.loads(line) if line else self._lost(_ending(process.wait()))
         return found
 
     def _lost(self, why: str) -> Mapping[str, Any]:
