@@ -86,4 +86,6 @@ def _sources(benchmark: Benchmark) -> str:
 
 
 def _files(*folders: Path) -> Iterable[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    """Sources, but for those that only say how rows are shown."""
+    found = (path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".cc"))
+    return sorted(path for path in found if path.name != "section.py")
