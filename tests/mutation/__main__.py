@@ -17,7 +17,8 @@ from tests.mutation.mutants import Mutant, sample
 from tests.mutation.runner import Baseline, Choice, Mutation
 
 FILES = (
-    "removal.py surgery.py plan.py facts.py frames.py storage.py pins.py modules.py rewrites.py shrink.py "
+    "removal.py surgery.py plan.py calls.py facts.py frames.py storage.py pins.py modules.py rewrites.py shrink.py "
+    "walks.py well_formed.py fake_runs.py "
     "demand/*.py regions/*.py ops/effects.py ops/schema.py ops/signature.py ops/nki.py sites/*.py"
 ).split()
 TESTS = (
@@ -25,7 +26,17 @@ TESTS = (
     "pipeline dedup bad_contracts registry call_binding structure gather_spellings "
     "call_effects pin_paths nested_sites anchors metadata_rewrites region_binding storage_classes surgery"
 ).split()
-PYTEST = [*(f"tests/test_{name}.py" for name in TESTS), "-p", "no:cacheprovider", "-p", "no:terminal", "-o", "addopts="]
+CONE = "tests/fuzz/test_cone.py"
+PYTEST = [
+    *(f"tests/test_{name}.py" for name in TESTS),
+    CONE,
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:terminal",
+    "-o",
+    "addopts=",
+]
 WANTED = 0.9
 
 

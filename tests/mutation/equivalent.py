@@ -33,8 +33,6 @@ ARGUED = (
     Argued("sites/contradictions.py", "len(names) is not len(shown)", "no more are shown than there are"),
     Argued("sites/source.py", "element.leaves[-1]", "there is one leaf"),
     Argued("sites/source.py", "element.leaves[ -1]", "there is one leaf"),
-    Argued("sites/origin.py", " 1 if pool is None else", "the block dimension of what is no pool is not looked at"),
-    Argued("sites/origin.py", "-1 if pool is None else", "the block dimension of what is no pool is not looked at"),
 )
 
 
