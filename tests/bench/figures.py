@@ -70,11 +70,20 @@ def _draw(plot: Plot, axes: Axes) -> None:
     {"lines": _lines, "bars": _bars}[plot.kind](plot, axes)
     if plot.log_x:
         axes.set_xscale("log")
+        _mark_points(plot, axes)
     if plot.log_y:
         axes.set_yscale("log")
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
+
+
+def _mark_points(plot: Plot, axes: Axes) -> None:
+    """Less than two decades have too few powers of ten: the points themselves are marked."""
+    xs = sorted({float(x) for series in plot.series for x, _ in series.points})
+    if xs and xs[-1] < 100 * xs[0]:
+        axes.set_xticks(xs, [f"{x:,g}" for x in xs])
+        axes.set_xticks([], minor=True)
 
 
 def _lines(plot: Plot, axes: Axes) -> None:
@@ -102,10 +111,15 @@ def _bars(plot: Plot, axes: Axes) -> None:
         places = [groups.index(str(x)) + offset for x, _ in series.points]
         bars = axes.bar(places, _heights(series), 0.9 * width, color=colour, label=series.label)
         if len(groups) * len(plot.series) <= LABELLED:
-            axes.bar_label(bars, fmt="{:,.3g}", fontsize=8)
+            axes.bar_label(bars, fmt=_short, fontsize=8)
     axes.set_xticks(range(len(groups)), groups, **(SLANTED if len("".join(groups)) > WIDE else {}))
     if len(plot.series) > 1:
         axes.get_figure().legend(loc="outside lower center", ncols=3)
+
+
+def _short(height: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{height:,.0f}" if abs(height) >= 100 else f"{height:.3g}"
 
 
 def _heights(series: Series) -> list[float]:
