@@ -8,6 +8,8 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tracing.collection import collection_paused
+
 Work = Callable[[], object]
 
 
@@ -38,11 +40,6 @@ def peak_mb(work: Work) -> float:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Without garbage, and without the collector, which would walk over every graph that is there."""
-    was_enabled = gc.isenabled()
     gc.collect()
-    gc.disable()
-    try:
+    with collection_paused():
         yield
-    finally:
-        if was_enabled:
-            gc.enable()
