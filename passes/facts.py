@@ -5,7 +5,7 @@ A call is bound when it is first asked for: the pass looks at what a site can re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,6 +64,11 @@ class CallFacts(Mapping[Node, NodeFacts]):
                 raise KeyError(node)
             known = self._known[node] = self._find(node)
         return known
+
+    def find_all(self, calls: Iterable[Node]) -> None:
+        """Finds the facts of `calls` now."""
+        for call in calls:
+            self[call]
 
     def __contains__(self, node: object) -> bool:
         return isinstance(node, Node) and is_call(node)
@@ -178,9 +183,8 @@ class _Collector:
         calls = CallIndex(module.graph)
         nodes = CallFacts(module.graph, lambda node: self._node_facts(node, module))
         contracted = calls.named(self.contracts.may_know)
+        nodes.find_all(contracted)  # a contract that contradicts its operator is an error wherever the call stands
         regions = tuple(node for node in calls.matching(self._may_be_region) if nodes[node].region is not None)
-        for node in contracted:
-            _ = nodes[node]
         return GraphFacts(module, calls, nodes, regions, contracted)
 
     def _may_be_region(self, target: Target, name: str | None) -> bool:

@@ -15,6 +15,7 @@ from torch.fx import Node
 from passes.demand.kernels import KernelTransfers
 from passes.demand.running import Running, must_run
 from passes.facts import GraphFacts, NodeFacts
+from passes.storage import StorageClass
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class _Search:
         self.nodes: set[Node] = set()
         self.followed: set[Node] = set()
         self.pending: list[Node] = []
+        self.classes: set[StorageClass] = set()
         self.unread: set[Node] = set()
         self.proven: set[Node] = set()
 
@@ -86,7 +88,13 @@ class _Search:
             return
         self._follow(user)
         for target in found.effects.writes:
-            for member in self.facts.storage.of(target).members:
+            self._follow_class(self.facts.storage.of(target))
+
+    def _follow_class(self, written: StorageClass) -> None:
+        """Has every reader of the storage visited: a write that none of them sees is dead."""
+        if written not in self.classes:
+            self.classes.add(written)
+            for member in written.members:
                 self._follow(member)
 
     def _ignores(self, found: NodeFacts, value: Node) -> bool:

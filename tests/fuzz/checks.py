@@ -37,9 +37,9 @@ def recipes(first: int, graphs: int = SLICE, most: int = LARGE) -> Iterator[Reci
     return (Recipe(seed, most) for seed in range(first, first + graphs))
 
 
-def check_all(first: int, check: Check) -> None:
+def check_all(first: int, check: Check, graphs: int = SLICE) -> None:
     """Checks every graph of a slice; a failure names the smallest recipe that still fails, and shows its graph."""
-    for recipe in recipes(first):
+    for recipe in recipes(first, graphs):
         _check(recipe, check)
 
 

@@ -13,16 +13,16 @@ from passes.frames import Frame, demand_in, frame_tree, outermost, walk
 from passes.ops.schema import operator_name, resolve
 from passes.registration import DEFAULT_CONTRACTS
 from passes.sites import find_sites
-from tests.fuzz.checks import check_all, slices
+from tests.fuzz.checks import check_all
 from tests.fuzz.graphs import Recipe
 
 pytestmark = pytest.mark.fuzz
-GRAPHS = 250
+GRAPHS, GRAPHS_A_TEST = 250, 5
 
 
-@pytest.mark.parametrize("first", slices(GRAPHS))
+@pytest.mark.parametrize("first", range(0, GRAPHS, GRAPHS_A_TEST))
 def test_a_walk_over_the_cone_agrees_with_one_over_the_graph(first: int) -> None:
-    check_all(first, lambda recipe: check_cone(recipe.build()))
+    check_all(first, lambda recipe: check_cone(recipe.build()), GRAPHS_A_TEST)
 
 
 def check_cone(module: GraphModule) -> None:
