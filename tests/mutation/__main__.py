@@ -24,7 +24,7 @@ FILES = (
 TESTS = (
     "cases prune regions verify verify_regions shrink symbolic policy nki_calls inference interface paired_regions "
     "pipeline dedup bad_contracts registry call_binding structure gather_spellings "
-    "call_effects pin_paths nested_sites anchors metadata_rewrites region_binding storage_classes surgery"
+    "call_effects cone pin_paths nested_sites anchors metadata_rewrites region_binding storage_classes surgery"
 ).split()
 CONE = "tests/fuzz/test_cone.py"
 PYTEST = [

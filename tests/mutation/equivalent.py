@@ -31,6 +31,10 @@ ARGUED = (
     Argued("regions/surgery.py", "place[+1]", "only markers of tensors are fixed: their places have two parts"),
     Argued("sites/contradictions.py", "if seen[name] <= what", "pools come before the table: seen is a pool"),
     Argued("sites/contradictions.py", "len(names) is not len(shown)", "no more are shown than there are"),
+    Argued("sites/origin.py", "origin.block_dim % 1", "a pool is stacked once: 1 - 1 is 1 % 1"),
+    Argued("storage.py", "members[ -1]", "any member stands for its class"),
+    Argued("calls.py", "nodes[ -1]", "calls of one target have one name"),
+    Argued("calls.py", "at[ -1]", "a submodule's name is unknown: its calls are looked at in vain"),
     Argued("sites/source.py", "element.leaves[-1]", "there is one leaf"),
     Argued("sites/source.py", "element.leaves[ -1]", "there is one leaf"),
 )

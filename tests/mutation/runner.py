@@ -163,6 +163,7 @@ def patch_functions(mutant: Mutant) -> None:
     path = str(Path(mutant.path).resolve())
     old, new = (compile(source, path, "exec") for source in (Path(path).read_text(), mutant.source))
     changed = [(one, other) for one, other in _pairs(old, new) if one != other]
+    gc.unfreeze()  # the tests freeze what they start with, and what is frozen is not listed
     for function in gc.get_objects():
         if type(function) is FunctionType and function.__code__.co_filename == path:
             function.__code__ = next((other for one, other in changed if function.__code__ == one), function.__code__)
