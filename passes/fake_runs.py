@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.fx import Node
 
 from passes import metadata
@@ -30,7 +29,9 @@ class _UnknownError(Exception):
 
 def _described(value: Any) -> Hashable:
     if isinstance(value, Node):
-        return _layout(metadata.value(value))
+        if (layout := metadata.static_layout(value)) is None:
+            raise _UnknownError
+        return layout
     if isinstance(value, (list, tuple)):
         return tuple(map(_described, value))
     if isinstance(value, dict):
@@ -40,9 +41,3 @@ def _described(value: Any) -> Hashable:
     if value is None or type(value).__module__ in ("builtins", "torch"):
         return type(value).__name__, repr(value)
     raise _UnknownError
-
-
-def _layout(tensor: Any) -> Hashable:
-    if not isinstance(tensor, Tensor) or not all(type(size) is int for size in tensor.shape):
-        raise _UnknownError
-    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device

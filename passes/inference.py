@@ -105,17 +105,10 @@ def _key(call: Call) -> Any:
     """What a contract may depend on, or None where it is not inferred: symbolic shapes, torch's own operators."""
     if call.overload is None or call.op.split("::")[0] in TRUSTED_NAMESPACES:
         return None
-    tensors = {node: metadata.fake(node) for node in call.node.all_input_nodes}
-    if any(tensor is None or not _is_static(tensor) for tensor in tensors.values()):
+    layouts = {node: metadata.static_layout(node) for node in call.node.all_input_nodes}
+    if None in layouts.values():
         return None
-    layouts: Mapping[Node, Any] = {
-        node: (tuple(t.shape), t.stride(), t.dtype, t.device) for node, t in tensors.items() if t is not None
-    }
     return call.overload, repr(_described(list(call.bound.items()), layouts))
-
-
-def _is_static(tensor: Any) -> bool:
-    return all(type(number) is int for number in (*tensor.shape, *tensor.stride()))
 
 
 def _described(value: Any, layouts: Mapping[Node, Any]) -> Any:

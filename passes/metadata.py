@@ -8,6 +8,7 @@ and where needed guarded, for exactly these shapes. It is not true of `meta["ten
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -49,6 +50,14 @@ def dense_bytes(node: Node) -> int | None:
     if tensor is None or not all(isinstance(size, int) for size in tensor.shape):
         return None
     return tensor.numel() * tensor.element_size()
+
+
+def static_layout(node: Node) -> Hashable | None:
+    """Shape, strides, dtype and device of the FakeTensor of `node`; None without one, or with a symbolic size."""
+    tensor = fake(node)
+    if tensor is None or not all(type(number) is int for number in (*tensor.shape, *tensor.stride())):
+        return None
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device
 
 
 def rank(node: Node) -> int | None:
