@@ -198,7 +198,7 @@ print(left_over, whole)
 
 
 def test_killed_at_any_moment_the_folder_is_whole_or_absent_and_the_next_run_cleans_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLING, str(tmp_path), "80", "7"]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLING, str(tmp_path), "200", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     left_over, whole = map(int, done.stdout.split())
