@@ -141,6 +141,16 @@ def test_a_dynamo_capture_holds_on_to_nothing_by_itself() -> None:
     assert living(Node, GraphModule) == before
 
 
+def test_what_is_written_depends_on_neither_jobs_nor_order(tmp_path: Path) -> None:
+    """With Dynamo, which traces a shape otherwise once it has met another, unless it is made to forget."""
+    trees = []
+    for name, buckets, jobs in (("a", (8, 16), 2), ("b", (16, 8), 1)):
+        compile_buckets(TINY, buckets, out_dir=tmp_path / name, jobs=jobs, frontend="dynamo", backend="hlo")
+        trees.append(tree(tmp_path / name))
+    assert trees[0] == trees[1]
+    assert "sym" not in trees[0]["bucket-16/before.graph.txt"].decode()
+
+
 def test_what_is_written_depends_on_no_bucket_before_it(tmp_path: Path) -> None:
     """With Dynamo, which traces a shape otherwise once it has met another, unless it is made to forget."""
     result = compile_buckets(TINY, (16, 8), out_dir=tmp_path / "both", frontend="dynamo", backend="hlo")
