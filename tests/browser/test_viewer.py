@@ -133,7 +133,7 @@ def test_the_pin_path_of_a_live_site(show: Show) -> None:
     expect(card).to_contain_text("4 x the same, shown once")
     card.locator("summary").click()
     links = card.locator("li a")
-    assert links.count() == LAYERS
+    expect(links).to_have_count(LAYERS)
     links.nth(2).click()
     panel = page.locator("#details")
     expect(panel.locator("h3")).to_have_text("%27 index_select_default_2")
