@@ -9,12 +9,14 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Show
 from tests.browser.pages import changed, live, pruned
+from tests.browser.waiting import frames, open_folds
 
 
-def selected(page: Page) -> str | None:
-    """The number of the selected row, if one is on screen."""
-    found = page.locator(".row.selected:not([hidden]) .number")
-    return found.first.text_content() if found.count() else None
+def expect_selected(page: Page, number: str) -> None:
+    """The selected row is on screen and has this number."""
+    row = page.locator(".row.selected:not([hidden])")
+    expect(row).to_have_count(1)
+    expect(row.locator(".number").first).to_have_text(number)
 
 
 def press(page: Page, *keys: str) -> None:
@@ -26,21 +28,21 @@ def test_rows_by_keyboard(show: Show) -> None:
     page = show(pruned())
     page.focus("#scroller")
     press(page, "ArrowDown")
-    assert selected(page) == "%0"
+    expect_selected(page, "%0")
     press(page, "j", "ArrowDown", "k")
-    assert selected(page) == "%1"
+    expect_selected(page, "%1")
     press(page, "n")
-    assert selected(page) == "%3"
+    expect_selected(page, "%3")
     press(page, "End")
-    assert selected(page) == "%13"
+    expect_selected(page, "%13")
     press(page, "p")
-    assert selected(page) == "%10"
+    expect_selected(page, "%10")
     press(page, "o")
-    assert selected(page) == "%8"
+    expect_selected(page, "%8")
     press(page, "u")
-    assert selected(page) == "%10"
+    expect_selected(page, "%10")
     press(page, "Home", "PageDown", "ArrowUp")
-    assert page.locator("#scroller").get_attribute("aria-activedescendant") == "row-12"
+    expect(page.locator("#scroller")).to_have_attribute("aria-activedescendant", "row-12")
     expect(page.locator("#details")).to_be_hidden()
 
 
@@ -55,7 +57,7 @@ def test_enter_opens_and_escape_closes(show: Show) -> None:
     page.keyboard.type("permute")
     expect(page.locator("#count")).to_have_text("4 of 47 rows")
     press(page, "Enter")
-    assert selected(page) == "%7"
+    expect_selected(page, "%7")
     press(page, "Escape")
     expect(page.locator("#count")).to_have_text(re.compile(r"^1\d of 47 rows"))
     press(page, "f")
@@ -91,7 +93,7 @@ def test_back_to_the_start_shows_no_node(show: Show) -> None:
     page.focus("#scroller")
     press(page, "b")
     expect(page.locator("#details")).to_be_hidden()
-    assert selected(page) is None
+    expect(page.locator(".row.selected:not([hidden])")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -141,19 +143,22 @@ def test_text_stands_out_from_its_background(show: Show, scheme: str, content: o
 def test_nothing_is_wider_than_the_screen(show: Show, width: int) -> None:
     page = show(changed(), width=width, height=844, place="#0:8")
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    for summary in page.locator("details.fold summary").all():
-        summary.click()
+    open_folds(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_a_phone_shows_one_side_at_a_time(show: Show) -> None:
     page = show(pruned(), width=390, height=844)
-    half = page.locator("#row-8 .half")
-    assert [half.nth(0).is_visible(), half.nth(1).is_visible()] == [True, False]
-    assert half.nth(0).bounding_box()["width"] > 320
+    before, after = page.locator("#row-8 .half.before"), page.locator("#row-8 .half.after")
+    expect(before).to_be_visible()
+    expect(after).to_be_hidden()
+    assert before.bounding_box()["width"] > 320
     page.click("#show-after")
-    assert [half.nth(0).is_visible(), half.nth(1).is_visible()] == [False, True]
+    expect(before).to_be_hidden()
+    expect(after).to_be_visible()
     page.locator("#row-8").click()
+    expect(page.locator("#details")).to_be_visible()
+    frames(page)
     panel = page.locator("#details").bounding_box()
     assert panel["x"] == 0 and panel["width"] == 390 and panel["y"] + panel["height"] == 844
     row = page.locator("#row-8").bounding_box()

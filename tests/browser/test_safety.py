@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Show
+from tests.browser.waiting import open_folds
 from tests.support.graphs import decoder
 from tests.test_diff_render import HOSTILE, hostile_diff
 from tracing.graph import diff, document, render_html
@@ -28,8 +29,7 @@ def test_hostile_text_is_shown_and_runs_nothing(show: Show, name: str) -> None:
         )
     page.fill("#search", one_line(name))
     expect(page.locator("#count")).to_have_text("4 of 5 rows")
-    for fold in page.locator("details.fold summary").all():
-        fold.click()
+    open_folds(page)
     added = page.evaluate(
         "[...document.querySelectorAll('img, iframe, object, link, #details script, main style')].length"
     )
@@ -61,11 +61,11 @@ def test_nested_graphs_have_panes_of_their_own(show: Show) -> None:
     after = dataclasses.replace(before, subgraphs=(("region", inner[1]), ("same", inner[1])))
     found = diff(before, after)
     page = show(render_html(found, before, after))
-    assert page.locator("#pane option").all_inner_texts() == ["outermost graph", "same", "region"]
+    expect(page.locator("#pane option")).to_have_text(["outermost graph", "same", "region"])
     page.uncheck("#near") if page.is_checked("#near") else None
     page.locator("#row-2").click()
     page.locator("#details a", has_text="open the nested graph").click()
-    assert page.input_value("#pane") == "2"
+    expect(page.locator("#pane")).to_have_value("2")
     expect(page.locator("#count-before")).to_have_text("14 nodes")
     expect(page.locator("#count-after")).to_have_text("9 nodes")
     page.locator(".card.del a", has_text="index_select_default").click()
@@ -73,4 +73,4 @@ def test_nested_graphs_have_panes_of_their_own(show: Show) -> None:
     page.select_option("#pane", "1")
     expect(page.locator("#count")).to_have_text("9 of 9 rows")
     page.go_back()
-    assert page.input_value("#pane") == "2"
+    expect(page.locator("#pane")).to_have_value("2")

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Show
 from tests.browser.pages import LAYERS, changed, live, pruned
+from tests.browser.waiting import frames
 
 REMOVED = 5 * LAYERS
 
@@ -30,17 +31,17 @@ def row(page: Page, index: int) -> object:
 
 def test_the_headline_and_the_summary(show: Show) -> None:
     page = show(pruned())
-    assert page.locator(".figure").all_inner_texts()[:2] == ["4 -> 0", "47 -> 27"]
-    table = page.locator("table").first
-    assert "aten.index_select.default" in table.inner_text()
+    for index, text in enumerate(["4 -> 0", "47 -> 27"]):
+        expect(page.locator(".figure").nth(index)).to_have_text(text)
+    expect(page.locator("table").first).to_contain_text("aten.index_select.default", use_inner_text=True)
     expect(page.locator(".card.del")).to_contain_text("4 x the same, shown once: layers.{0-3}.k_cache")
-    assert page.locator("svg g").count() == LAYERS
-    assert page.locator("svg title").first.text_content() == "layer 0: 1.02 kB a step -> 0"
+    expect(page.locator("svg g")).to_have_count(LAYERS)
+    expect(page.locator("svg title").first).to_have_text("layer 0: 1.02 kB a step -> 0")
 
 
 def test_each_change_is_shown_once_with_what_is_around(show: Show) -> None:
     page = show(pruned())
-    assert page.is_checked("#near")
+    expect(page.locator("#near")).to_be_checked()
     assert rows(page) == [
         "%0 input hidden f32[2, 8] | %0 input hidden f32[2, 8]",
         "%1 input block_table i32[2, 4] | %1 input block_table i32[2, 4]",
@@ -71,13 +72,13 @@ def test_the_halves_of_a_row_stay_level_while_scrolling(show: Show) -> None:
     page.uncheck("#near")
     for top in (0, 133, 400, 5000):
         page.evaluate(f"document.getElementById('scroller').scrollTop = {top}")
-        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        frames(page)
         tops = page.evaluate(
             """() => [...document.querySelectorAll(".row:not(.gap):not([hidden])")].map((row) =>
                 [...row.querySelectorAll(".half")].map((half) => half.getBoundingClientRect().top))"""
         )
         assert tops and all(before == after for before, after in tops)
-        assert page.evaluate(
+        page.wait_for_function(
             """() => { const box = document.getElementById("scroller").getBoundingClientRect();
             const rows = [...document.querySelectorAll(".row:not([hidden])")];
             const shown = rows.map((row) => row.getBoundingClientRect());
@@ -90,17 +91,15 @@ def test_a_click_tells_what_a_node_is_and_why_it_went(show: Show) -> None:
     page.locator("#row-5 .op").first.click()
     panel = page.locator("#details")
     expect(panel.locator("h3")).to_have_text("%5 index_select_default")
-    text = panel.inner_text()
     for part in ("removed", "aten.index_select.default", "f32[8, 2, 8]", "512 B", "Why it went", "site layer 0 K"):
-        assert part in text
-    links = panel.locator("a").all_inner_texts()
-    assert links == [
-        "%3 layers_0_k_cache parameter", "%4 view_default view", "%6 view_default_1 view",
-    ]  # fmt: skip
-    assert page.url.endswith("#0:5")
+        expect(panel).to_contain_text(part, use_inner_text=True)
+    expect(panel.locator("a")).to_have_text(
+        ["%3 layers_0_k_cache parameter", "%4 view_default view", "%6 view_default_1 view"]
+    )
+    expect(page).to_have_url(re.compile("#0:5$"))
     panel.locator("a", has_text="view_default_1").click()
     expect(panel.locator("h3")).to_have_text("%6 view_default_1")
-    assert page.url.endswith("#0:6")
+    expect(page).to_have_url(re.compile("#0:6$"))
     page.go_back()
     expect(panel.locator("h3")).to_have_text("%5 index_select_default")
     page.click("#close-details")
@@ -109,17 +108,15 @@ def test_a_click_tells_what_a_node_is_and_why_it_went(show: Show) -> None:
 
 def test_a_rewired_node_shows_its_argument_before_and_after(show: Show) -> None:
     page = show(pruned(), place="#0:10")
-    text = page.locator("#details").inner_text()
-    assert "K_prior: permute_default -> None" in text
-    assert "Rule" in text
-    assert "Operands before" in text and "Operands after" in text
+    for part in ("K_prior: permute_default -> None", "Rule", "Operands before", "Operands after"):
+        expect(page.locator("#details")).to_contain_text(part, use_inner_text=True)
 
 
 def test_operands_and_users_are_marked_in_both_graphs(show: Show) -> None:
     page = show(pruned(), place="#0:8")
-    assert "selected" in page.locator("#row-8").get_attribute("class")
+    expect(page.locator("#row-8")).to_have_class(re.compile(r"\bselected\b"))
     for index, part in ((0, "operand"), (2, "operand"), (10, "user")):
-        assert part in page.locator(f"#row-{index}").get_attribute("class")
+        expect(page.locator(f"#row-{index}")).to_have_class(re.compile(rf"\b{part}\b"))
         edges = page.locator(f"#row-{index} .half").evaluate_all(
             "all => all.map((e) => getComputedStyle(e).borderLeftColor)"
         )
@@ -137,12 +134,13 @@ def test_the_pin_path_of_a_live_site(show: Show) -> None:
     links.nth(2).click()
     panel = page.locator("#details")
     expect(panel.locator("h3")).to_have_text("%27 index_select_default_2")
-    steps = panel.locator(".path-list a").all_inner_texts()
-    assert steps == [
-        "%28 view_default_5 view",
-        "%29 permute_default_2 permute",
-        "%32 attention_block_tkg_default_2 attention_block_tkg",
-    ]
+    expect(panel.locator(".path-list a")).to_have_text(
+        [
+            "%28 view_default_5 view",
+            "%29 permute_default_2 permute",
+            "%32 attention_block_tkg_default_2 attention_block_tkg",
+        ]
+    )
     for index in (28, 29, 32):
         expect(page.locator(f"#row-{index}.path .half:not(.none)")).to_have_count(2)
 
@@ -162,14 +160,14 @@ def test_search(show: Show, typed: str, count: int) -> None:
     page = show(pruned())
     page.fill("#search", typed)
     expect(page.locator("#count")).to_have_text(f"{count} of 47 rows")
-    assert page.locator("#empty").is_visible() == (count == 0)
+    expect(page.locator("#empty")).to_be_visible(visible=count == 0)
 
 
 def test_filters_by_status_operator_and_layer(show: Show) -> None:
     page = show(changed())
-    assert page.locator("#statuses button").all_inner_texts() == [
-        "unchanged 11", "removed 10", "added 6", "rewired 2", "changed 2",
-    ]  # fmt: skip
+    expect(page.locator("#statuses button")).to_have_text(
+        ["unchanged 11", "removed 10", "added 6", "rewired 2", "changed 2"]
+    )
     page.click("#statuses button[value=added]")
     expect(page.locator("#count")).to_have_text(re.compile(r"^6 of "))
     assert all(text.startswith(" | +") for text in rows(page))
@@ -188,13 +186,13 @@ def test_a_link_to_a_row_that_a_filter_hides_shows_it(show: Show) -> None:
     page.evaluate("location.hash = '#0:29'")
     expect(page.locator("#details h3")).to_have_text("%29 permute_default_2")
     expect(page.locator("#row-29")).to_be_visible()
-    assert page.input_value("#search") == ""
+    expect(page.locator("#search")).to_have_value("")
 
 
 def test_all_members_of_a_fold_are_links(show: Show) -> None:
     page = show(pruned())
     fold = page.locator(".card.del details")
     fold.locator("summary").click()
-    assert fold.locator("a").all_inner_texts() == [f"layer {n} · layers.{n}.k_cache" for n in range(LAYERS)]
+    expect(fold.locator("a")).to_have_text([f"layer {n} · layers.{n}.k_cache" for n in range(LAYERS)])
     fold.locator("a").nth(3).click()
     expect(page.locator("#details h3")).to_have_text("%36 layers_3_k_cache")
