@@ -69,12 +69,11 @@ class Contract:
         aliased = call.kernel.aliased if call.kernel is not None else frozenset()
         return self._names(self.writes, call, "writes") | aliased
 
-    def check(self, call: Call) -> None:
-        """Raises DeadkvError if the contract names an operand that the operator of `call` does not have."""
-        self.operands_read(call)
-        self.operands_written(call)
+    def bind(self, call: Call) -> BoundContract:
+        """What it says of `call`. Raises DeadkvError if it names an operand that the operator does not have."""
         others = [wanted for wanted in self.stand_in.values() if isinstance(wanted, str)]
         self._names([*self.stand_in, *others], call, "stand_in")
+        return BoundContract(self, call, self.operands_read(call), self.operands_written(call))
 
     def _names(self, operands: Operands, call: Call, what: str) -> frozenset[str]:
         names = self._yielded(operands, call, what)
@@ -92,6 +91,23 @@ class Contract:
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"
             raise DeadkvError(f"contract of {self.op}: `{what}` failed for %{call.node.name}: {cause}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class BoundContract:
+    """A contract of one call.
+
+    Attributes:
+        contract: the contract.
+        call: the call.
+        reads: names of the operands that the call reads.
+        writes: names of the operands that it writes.
+    """
+
+    contract: Contract
+    call: Call
+    reads: frozenset[str]
+    writes: frozenset[str]
 
 
 def schema_writes(call: Call) -> frozenset[str]:

@@ -95,10 +95,11 @@ def _unread_operands(call: RegionCall, node: Node) -> Iterator[str]:
 
 def _of_contract(frame: Frame, user: Node, rewrite: Rewrite) -> Mapping[str, str]:
     """The operand that `rewrite` cuts out of a call with a contract, and the kind of contract."""
-    facts = frame.facts[user]
-    if facts.call is None or facts.contract is None:
+    bound = frame.facts[user].contract
+    if bound is None:
         return {}
+    call = bound.call
     severed = set(rewrite.severs)
-    names = (name for name, value in facts.call.bound.items() if severed.intersection(operand_nodes(value)))
-    kind = "inferred contract" if facts.contract.inferred else "contract"
-    return {"operand": next(names, "it"), "contract": f"{kind} of {facts.call.op.removeprefix('function:')}"}
+    names = (name for name, value in call.bound.items() if severed.intersection(operand_nodes(value)))
+    kind = "inferred contract" if bound.contract.inferred else "contract"
+    return {"operand": next(names, "it"), "contract": f"{kind} of {call.op.removeprefix('function:')}"}

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 
 from passes.calls import CallIndex, Target, is_call
-from passes.contracts import Contract, Contracts
-from passes.ops.effects import Effects, lasting_effect, opaque_effects
+from passes.contracts import BoundContract, Contracts
+from passes.ops.effects import PURE, Effects, PlainOperator, lasting_effect, opaque_effects, plain_operator
 from passes.ops.schema import Call, operand_nodes, resolve
 from passes.ops.signature import signature
 from passes.regions.calls import RegionCall, bind_region, may_call_graphs
@@ -24,14 +26,28 @@ from passes.regions.markers import bind_marker
 from passes.storage import StorageClasses
 
 
-@dataclass(frozen=True, eq=False)
-class NodeFacts:
-    """A call bound to its schema, its contract if it has one, its nested graphs if any, and its effects."""
+class NodeFacts(NamedTuple):
+    """What a call does.
 
-    call: Call | None
-    contract: Contract | None
+    Attributes:
+        op: qualified name of the operator, or None if nothing is known of the call.
+        effects: its effects.
+        contract: the operator's contract, if it has one.
+        region: the nested graphs or lanes of the call, if any.
+    """
+
+    op: str | None
     effects: Effects
+    contract: BoundContract | None = None
     region: RegionFacts | None = None
+
+
+class Bindings(dict[Node, Call | None]):
+    """Calls bound to their schemas, each when it is first asked for; None for one of which nothing is known."""
+
+    def __missing__(self, node: Node) -> Call | None:
+        found = self[node] = resolve(node)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +74,15 @@ class CallFacts(Mapping[Node, NodeFacts]):
         self._known: dict[Node, NodeFacts] = {}
 
     def __getitem__(self, node: Node) -> NodeFacts:
+        found = self.of(node)
+        if found is None:
+            raise KeyError(node)
+        return found
+
+    def of(self, node: Node) -> NodeFacts | None:
+        """Facts of `node`, or None if it is no call."""
         known = self._known.get(node)
-        if known is None:
-            if not is_call(node):
-                raise KeyError(node)
+        if known is None and is_call(node):
             known = self._known[node] = self._find(node)
         return known
 
@@ -88,13 +109,15 @@ class GraphFacts:
         module: the module of the graph.
         calls: its calls by operator.
         nodes: facts of each call.
+        bindings: its calls bound to their schemas.
         regions: the calls whose results are followed one by one, in graph order.
         contracted: the calls of operators that may have a contract, in graph order.
     """
 
     module: GraphModule
     calls: CallIndex
-    nodes: Mapping[Node, NodeFacts]
+    nodes: CallFacts
+    bindings: Bindings
     regions: tuple[Node, ...]
     contracted: tuple[Node, ...]
 
@@ -146,17 +169,16 @@ class GraphFacts:
 
     def call(self, node: Node) -> Call | None:
         """The bound call of `node`, or None for inputs, attributes, outputs and calls of which nothing is known."""
-        facts = self.nodes.get(node)
-        return None if facts is None else facts.call
+        return self.bindings[node]
 
     def region(self, node: Node) -> RegionFacts | None:
         """The nested graphs or lanes of `node`, or None."""
-        facts = self.nodes.get(node)
+        facts = self.nodes.of(node)
         return None if facts is None else facts.region
 
     def effects_of(self, node: Node) -> Effects | None:
         """Effects of the call `node`, or None if it is no call."""
-        facts = self.nodes.get(node)
+        facts = self.nodes.of(node)
         return None if facts is None else facts.effects
 
 
@@ -168,11 +190,18 @@ def graph_facts(module: GraphModule, contracts: Contracts) -> GraphFacts:
     return _Collector(contracts).facts(module)
 
 
+class PlainFacts(NamedTuple):
+    """A plain operator, and the facts of its calls if they share nothing."""
+
+    operator: PlainOperator
+    facts: NodeFacts
+
+
 class _Collector:
     def __init__(self, contracts: Contracts) -> None:
         self.contracts = contracts
         self.known: dict[Graph, GraphFacts] = {}
-        self.plain: dict[str, bool] = {}
+        self.plain: dict[OpOverload, PlainFacts | None] = {}
 
     def facts(self, module: GraphModule) -> GraphFacts:
         if module.graph not in self.known:
@@ -180,34 +209,47 @@ class _Collector:
         return self.known[module.graph]
 
     def _collect(self, module: GraphModule) -> GraphFacts:
-        calls = CallIndex(module.graph)
-        nodes = CallFacts(module.graph, lambda node: self._node_facts(node, module))
+        calls, bindings = CallIndex(module.graph), Bindings()
+        nodes = CallFacts(module.graph, lambda node: self._plain_facts(node) or self._facts(node, module, bindings))
         contracted = calls.named(self.contracts.may_know)
         nodes.find_all(contracted)  # a contract that contradicts its operator is an error wherever the call stands
         regions = tuple(node for node in calls.matching(self._may_be_region) if nodes[node].region is not None)
-        return GraphFacts(module, calls, nodes, regions, contracted)
+        return GraphFacts(module, calls, nodes, bindings, regions, contracted)
 
     def _may_be_region(self, target: Target, name: str | None) -> bool:
         return may_call_graphs(target) or (name is not None and self.contracts.is_marker_name(name))
 
-    def _node_facts(self, node: Node, module: GraphModule) -> NodeFacts:
-        call = resolve(node)
-        if call is not None and self._is_plain(call.op):
-            return NodeFacts(call, None, opaque_effects(call, node))
+    def _facts(self, node: Node, module: GraphModule, bindings: Bindings) -> NodeFacts:
+        call = bindings[node]
+        op = None if call is None else call.op
         if (region := self._region(node, call, module)) is not None:
             found = region_effects(region.call, [body.effects for body in region.bodies])
-            return NodeFacts(call, None, found, region)
+            return NodeFacts(op, found, region=region)
         contract = self.contracts.find(call)
         if call is None or contract is None:
-            return NodeFacts(call, None, opaque_effects(call, node))
-        return NodeFacts(call, contract, _contract_effects(call, contract))
+            return NodeFacts(op, opaque_effects(call, node))
+        bound = contract.bind(call)
+        return NodeFacts(op, _contract_effects(bound), bound)
 
-    def _is_plain(self, op: str) -> bool:
-        """Whether an operator of torch's own has neither a contract nor nested graphs, and is no marker."""
-        if op not in self.plain:
-            is_special = self.contracts.may_know(op) or self.contracts.is_marker_name(op)
-            self.plain[op] = not is_special and op.split("::")[0] == "aten"
-        return self.plain[op]
+    def _plain_facts(self, node: Node) -> NodeFacts | None:
+        """Facts of a call that need not be bound to know them, or None."""
+        target: Any = node.target
+        if not isinstance(target, OpOverload):
+            return None
+        if target not in self.plain:
+            self.plain[target] = self._find_plain(target)
+        known = self.plain[target]
+        if known is None or not known.operator.takes(node):
+            return None
+        operator, shared = known
+        return NodeFacts(operator.op, operator.effects(node)) if operator.shares else shared
+
+    def _find_plain(self, overload: OpOverload) -> PlainFacts | None:
+        """Of an operator that has neither a contract nor nested graphs, and is no marker."""
+        found = plain_operator(overload)
+        if found is None or self.contracts.may_know(found.op) or self.contracts.is_marker_name(found.op):
+            return None
+        return PlainFacts(found, NodeFacts(found.op, PURE))
 
     def _region(self, node: Node, call: Call | None, module: GraphModule) -> RegionFacts | None:
         is_marker = call is not None and self.contracts.is_marker(call)
@@ -217,10 +259,9 @@ class _Collector:
         return RegionFacts(bound, tuple(self.facts(body.module) for body in bound.bodies), agreement(bound))
 
 
-def _contract_effects(call: Call, contract: Contract) -> Effects:
-    contract.check(call)
-    written = contract.operands_written(call)
-    writes = tuple(node for name in call.bound if name in written for node in operand_nodes(call.bound[name]))
+def _contract_effects(bound: BoundContract) -> Effects:
+    call = bound.call
+    writes = tuple(node for name in call.bound if name in bound.writes for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
     return Effects(lasting_effect(call), False, writes, aliases, keeps=call.kernel is None)

@@ -247,7 +247,7 @@ def _placeholder(frame: Frame, index: int) -> Node:
 def _may_be_erased(node: Node, facts: GraphFacts) -> bool:
     if node.op == "get_attr":
         return True
-    found = facts.nodes.get(node)
-    if found is None or (found.call is None and found.region is None):
+    found = facts.nodes.of(node)
+    if found is None or (found.op is None and found.region is None):
         return False
     return found.effects.reason is None and not found.effects.writes

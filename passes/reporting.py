@@ -42,10 +42,10 @@ def make_report(
 
 def _inferred(root: Frame) -> Iterator[str]:
     for frame in walk(root):
-        for found in (frame.facts[node] for node in frame.facts.contracted):
-            if found.call is not None and found.contract is not None and found.contract.inferred:
-                reads = _listed(found.call, found.contract.operands_read(found.call))
-                writes = _listed(found.call, found.contract.operands_written(found.call))
+        for node in frame.facts.contracted:
+            found = frame.facts[node].contract
+            if found is not None and found.contract.inferred:
+                reads, writes = _listed(found.call, found.reads), _listed(found.call, found.writes)
                 text = f"inferred contract of {found.call.op}: reads {reads or 'nothing'}"
                 yield f"{text}; writes {writes}" if writes else text
 

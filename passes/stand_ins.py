@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from passes import metadata
-from passes.contracts import Contract, EmptyTensor
+from passes.contracts import BoundContract, EmptyTensor
 from passes.errors import DeadkvError
 from passes.fake_runs import run_key
 from passes.ops.schema import Call
@@ -31,16 +31,17 @@ class NoStandIn:
     reason: str
 
 
-def stand_in(call: Call, contract: Contract, name: str, operand: Node) -> Any:
+def stand_in(bound: BoundContract, name: str, operand: Node) -> Any:
     """The argument that replaces the unread operand `name`, whose value is `operand`: a node, None or a NewCall.
 
     NoStandIn if there is none. Raises DeadkvError if the contract names one that cannot stand for it.
     """
+    call, contract = bound.call, bound.contract
     if name not in contract.stand_in and not _is_optional(call, name):
         return NoStandIn(f"{call.op} does not read {name}, but its contract gives no stand-in for it")
     wanted = contract.stand_in.get(name)
     if isinstance(wanted, str):
-        return _other_operand(call, contract, name, operand, wanted)
+        return _other_operand(bound, name, operand, wanted)
     if call.kernel is not None and call.kernel.compiled and not _fills_slot(wanted, operand):
         return NoStandIn(f"{call.op} does not read {name}, but was compiled for a tensor of its shape")
     return None if wanted is None else _empty(call, name, operand, wanted)
@@ -62,9 +63,9 @@ def _is_optional(call: Call, name: str) -> bool:
     return parameter.is_optional and parameter.is_tensor
 
 
-def _other_operand(call: Call, contract: Contract, name: str, operand: Node, wanted: str) -> Any:
-    only_read = contract.operands_read(call) - contract.operands_written(call)
-    if wanted not in only_read or not isinstance(other := call.bound[wanted], Node):
+def _other_operand(bound: BoundContract, name: str, operand: Node, wanted: str) -> Any:
+    call, contract = bound.call, bound.contract
+    if wanted not in bound.reads - bound.writes or not isinstance(other := call.bound[wanted], Node):
         raise DeadkvError(
             f"contract of {contract.op}: the stand-in {wanted!r} of {name} is no operand that is only read"
         )

@@ -17,7 +17,7 @@ def is_known(found: NodeFacts) -> bool:
     """Whether all that a call writes is known: by its contract, or as an operator whose schema tells the truth."""
     if found.contract is not None:
         return True
-    is_trusted = found.call is not None and found.call.op.split("::")[0] in TRUSTED_NAMESPACES
+    is_trusted = found.op is not None and found.op.split("::")[0] in TRUSTED_NAMESPACES
     return is_trusted and not found.effects.opaque
 
 

@@ -69,16 +69,17 @@ class _Walk:
             self.last_write = node
 
     def _keys(self, node: Node) -> tuple[Hashable, Hashable]:
-        found = self.facts.nodes.get(node)
+        found = self.facts.nodes.of(node)
         if node.op == "get_attr":
             return ("get_attr", node.target), ("get_attr", node.target)
-        if found is not None and found.call is not None and is_pure(found):
-            return ("value", *self._key(found.call, self._value)), ("form", *self._key(found.call, self._form))
+        call = self.facts.call(node)
+        if found is not None and call is not None and is_pure(found):
+            return ("value", *self._key(call, self._value)), ("form", *self._key(call, self._form))
         return ("node", next(self.fresh)), ("node", next(self.fresh))
 
     def _written_in_place(self, node: Node) -> Node | None:
         """The operand that an in-place operator of torch writes and returns, or None."""
-        found = self.facts.nodes.get(node)
+        found = self.facts.nodes.of(node)
         if found is None or not is_known(found) or found.contract is not None:
             return None
         writes, aliases = found.effects.writes, found.effects.aliases

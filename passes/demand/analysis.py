@@ -10,7 +10,7 @@ write. A nested graph is walked once for each set of results that its callers ne
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch.fx import Graph, Node
 
@@ -19,10 +19,10 @@ from passes.demand.kernels import KernelTransfers
 from passes.demand.lattice import Demand, Transfer
 from passes.demand.regions import Wanted, region_demand
 from passes.demand.result import DemandResult, Pin
-from passes.demand.rules import EFFECT_RULES, RULES, rule_for
+from passes.demand.rules import EFFECT_RULES, RULES, Rule, rule_for
 from passes.demand.shapes import ShapeRoots
 from passes.facts import GraphFacts, NodeFacts, RegionFacts
-from passes.ops.schema import Call, operand_nodes
+from passes.ops.schema import operand_nodes
 from passes.regions.layouts import Agreement
 from passes.regions.structure import leaves
 from passes.storage import StorageClass
@@ -158,18 +158,19 @@ class _Walk:
         return self.class_readers[found]
 
     def _transfer(self, node: Node, facts: NodeFacts) -> Transfer:
-        if facts.call is not None and facts.contract is not None:
-            return self.analysis.kernels.of(facts.call, facts.contract)
-        if facts.effects.reason is not None:
-            rule = rule_for(EFFECT_RULES, facts.call, self.recorded)
-            return rule(facts.call, self.roots) if rule is not None and facts.call is not None else _all_data(node)
-        return _all_data(node) if facts.effects.writes else self._pure_transfer(node, facts.call)
+        if facts.contract is not None:
+            return self.analysis.kernels.of(facts.contract)
+        has_effect = facts.effects.reason is not None
+        if facts.effects.writes and not has_effect:
+            return _all_data(node)
+        if (found := self._by_rule(node, facts, EFFECT_RULES if has_effect else RULES)) is not None:
+            return found
+        return _all_data(node) if has_effect else _same_demand(node, self.result.of(node))
 
-    def _pure_transfer(self, node: Node, call: Call | None) -> Transfer:
-        rule = rule_for(RULES, call, self.recorded)
-        if rule is None or call is None:
-            return _same_demand(node, self.result.of(node))
-        return rule(call, self.roots)
+    def _by_rule(self, node: Node, facts: NodeFacts, table: Mapping[str, Rule]) -> Transfer | None:
+        call = self.facts.call(node) if facts.op in table else None
+        rule = None if call is None else rule_for(table, call, self.recorded)
+        return None if call is None or rule is None else rule(call, self.roots)
 
     def _root(self, node: Node, reason: str, transfer: Transfer) -> None:
         self.result.pins[node] = Pin(None, 0, reason)

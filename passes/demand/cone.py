@@ -98,9 +98,7 @@ class _Search:
                 self._follow(member)
 
     def _ignores(self, found: NodeFacts, value: Node) -> bool:
-        if found.call is None or found.contract is None:
-            return False
-        return not self.kernels.reads(found.call, found.contract, value)
+        return found.contract is not None and not self.kernels.reads(found.contract, value)
 
     def _settle(self) -> None:
         """Looks behind the kernels of which it is not plain that they run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from passes.contracts import Contract
+from passes.contracts import BoundContract
 from passes.demand.lattice import Demand, Transfer
 from passes.ops.schema import Call, operand_nodes
 from passes.ops.signature import signature
@@ -21,27 +21,29 @@ class KernelTransfers:
         self._known: dict[Node, Transfer] = {}
         self._read: dict[Node, frozenset[Node]] = {}
 
-    def of(self, call: Call, contract: Contract) -> Transfer:
-        """What `call` demands of its operands once it runs."""
-        if call.node not in self._known:
-            self._known[call.node] = contract_transfer(call, contract)
-        return self._known[call.node]
+    def of(self, bound: BoundContract) -> Transfer:
+        """What a call demands of its operands once it runs."""
+        node = bound.call.node
+        if node not in self._known:
+            self._known[node] = contract_transfer(bound)
+        return self._known[node]
 
-    def reads(self, call: Call, contract: Contract, operand: Node) -> bool:
-        """Whether `call` demands the elements of `operand` once it runs."""
-        if call.node not in self._read:
-            uses = self.of(call, contract).uses
-            self._read[call.node] = frozenset(node for node, demand in uses if demand is Demand.DATA)
-        return operand in self._read[call.node]
+    def reads(self, bound: BoundContract, operand: Node) -> bool:
+        """Whether a call demands the elements of `operand` once it runs."""
+        node = bound.call.node
+        if node not in self._read:
+            self._read[node] = frozenset(used for used, demand in self.of(bound).uses if demand is Demand.DATA)
+        return operand in self._read[node]
 
 
-def contract_transfer(call: Call, contract: Contract) -> Transfer:
+def contract_transfer(bound: BoundContract) -> Transfer:
     """Demands what the contract reads or writes. Plain DCE keeps every operand of an opaque call.
 
     Must go: `attention(%x, %table, %k_prior)` whose contract, given a table, does not read `k_prior`.
     Must stay: the same call without a table, or an operator without a contract.
     """
-    needed = contract.operands_read(call) | contract.operands_written(call) | _aliased(call)
+    call = bound.call
+    needed = bound.reads | bound.writes | _aliased(call)
     uses: list[tuple[Node, Demand]] = []
     rewrites: list[SetOperand] = []
     refusals: dict[Node, str] = {}
@@ -50,7 +52,7 @@ def contract_transfer(call: Call, contract: Contract) -> Transfer:
         nodes = tuple(operand_nodes(value))
         if not nodes:
             continue
-        found = _READ if name in needed else stand_in(call, contract, name, nodes[0])
+        found = _READ if name in needed else stand_in(bound, name, nodes[0])
         if isinstance(found, NoStandIn):
             uses += [(node, Demand.DATA) for node in nodes]
             refusals.update({} if found is _READ else {node: found.reason for node in nodes if node not in read})

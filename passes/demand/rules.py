@@ -28,15 +28,13 @@ NEEDS_STRIDES = frozenset({"aten::stride", "aten::sym_stride", *LIKE_FACTORIES, 
 """Calls whose rules believe the recorded strides too."""
 
 
-def has_rule(call: Call | None) -> bool:
-    """Whether a rule speaks for the operator of `call`."""
-    return call is not None and (call.op in RULES or call.op in EFFECT_RULES)
+def has_rule(op: str | None) -> bool:
+    """Whether a rule speaks for the operator of that qualified name."""
+    return op in RULES or op in EFFECT_RULES
 
 
-def rule_for(table: Mapping[str, Rule], call: Call | None, recorded: Agreement) -> Rule | None:
+def rule_for(table: Mapping[str, Rule], call: Call, recorded: Agreement) -> Rule | None:
     """The rule for `call`, if what it needs of the recorded sizes and strides can be believed."""
-    if call is None:
-        return None
     rule = table.get(call.op)
     if rule is read_metadata and not is_metadata_read(call):
         return None

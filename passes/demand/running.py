@@ -58,6 +58,4 @@ class Running:
     def _reads(self, found: NodeFacts, value: Node) -> bool:
         if found.region is not None:
             return False
-        if found.call is None or found.contract is None:
-            return not has_rule(found.call)
-        return self._kernels.reads(found.call, found.contract, value)
+        return not has_rule(found.op) if found.contract is None else self._kernels.reads(found.contract, value)

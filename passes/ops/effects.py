@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch._ops import OpOverload
 from torch.fx import Node
@@ -24,8 +24,7 @@ TRUSTED_NAMESPACES = frozenset({"aten", "python"})
 """Operators whose schema tells the truth about writes. A custom operator needs a contract to be believed."""
 
 
-@dataclass(frozen=True)
-class Effects:
+class Effects(NamedTuple):
     """Effects of one call.
 
     Attributes:
@@ -47,7 +46,7 @@ def effects(call: Call | None) -> Effects:
     """Effects of `call`; the worst is assumed of None, of unlisted Python functions and of custom operators."""
     shared = None if call is None or call.overload is None else _shared_by_pure(call.overload)
     if call is not None and shared is not None:
-        return Effects(aliases=_operands(call, shared)) if shared else _PURE
+        return Effects(aliases=_operands(call, shared)) if shared else PURE
     namespace = "" if call is None else call.op.split("::")[0]
     if call is None or namespace not in TRUSTED_NAMESPACES:
         return _opaque(_OPAQUE_NAMESPACES.get(namespace, "is a call of which nothing is known (no contract)"))
@@ -59,7 +58,44 @@ def effects(call: Call | None) -> Effects:
     return Effects(_reason(call), False, _written(call), _aliased(call))
 
 
-_PURE = Effects()
+PURE = Effects()
+"""Of a call that only computes its result, in storage of its own."""
+
+
+@dataclass(frozen=True)
+class PlainOperator:
+    """An operator of torch's own of which the schema says all, whatever its arguments are.
+
+    Attributes:
+        op: qualified name.
+        arity: number of arguments that may be given by position.
+        shares: positions of the arguments whose storage the result may share.
+    """
+
+    op: str
+    arity: int
+    shares: tuple[int, ...]
+
+    def takes(self, call: Node) -> bool:
+        """Whether `call` gives its arguments by position, so that they need not be bound to know its effects."""
+        return not call.kwargs and len(call.args) <= self.arity
+
+    def effects(self, call: Node) -> Effects:
+        """Effects of `call`, a call that it takes."""
+        given = call.args
+        return Effects(
+            aliases=tuple(node for at in self.shares if at < len(given) for node in operand_nodes(given[at]))
+        )
+
+
+@cache
+def plain_operator(overload: OpOverload) -> PlainOperator | None:
+    """`overload` as a plain operator, or None if it is more than that."""
+    known, shared = signature(overload), _shared_by_pure(overload)
+    if shared is None or not known.op.startswith("aten::"):
+        return None
+    places = tuple(known.positional.index(name) for name in shared if name in known.positional)
+    return PlainOperator(known.op, len(known.positional), places)
 
 
 @cache

@@ -52,7 +52,7 @@ class Call:
     @property
     def base_name(self) -> str:
         """Operator name without namespace: `permute`."""
-        return self.op.rsplit("::", 1)[-1]
+        return base_name(self.op)
 
     @property
     def overloads(self) -> tuple[OpOverload, ...]:
@@ -60,6 +60,11 @@ class Call:
         if self.op.startswith("function:") or self.kernel is not None:
             return ()
         return (self.overload,) if self.overload is not None else _aten_overloads(self.base_name)
+
+
+def base_name(op: str) -> str:
+    """`permute` of the qualified name `aten::permute`."""
+    return op.rsplit("::", 1)[-1]
 
 
 def resolve(node: Node) -> Call | None:

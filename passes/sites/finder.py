@@ -20,7 +20,7 @@ from passes import metadata
 from passes.context import TkgContext
 from passes.facts import GraphFacts
 from passes.frames import Frame, walk
-from passes.ops.schema import Call
+from passes.ops.schema import base_name
 from passes.sites.anchors import Anchors, Pool, find_anchors
 from passes.sites.contradictions import check_pools_are_used
 from passes.sites.gathers import gather_operands, is_gather
@@ -107,12 +107,14 @@ def _site(node: Node, frame: Frame, origins: Origins) -> Site | None:
 def _layout_chain(gather: Node, facts: GraphFacts) -> tuple[Node, ...]:
     chain = [gather]
     for node in chain:
-        chain += [user for user in node.users if _is_layout_change(facts.call(user))]
+        chain += [user for user in node.users if _name(user, facts) in _LAYOUT_CHANGES]
     return tuple(sorted(dict.fromkeys(chain)))
 
 
-def _is_layout_change(call: Call | None) -> bool:
-    return call is not None and call.base_name in _LAYOUT_CHANGES
+def _name(node: Node, facts: GraphFacts) -> str | None:
+    """Name of the operator that `node` calls, without namespace; None if it is no call or nothing is known of it."""
+    found = facts.nodes.of(node)
+    return None if found is None or found.op is None else base_name(found.op)
 
 
 _VIEWS = frozenset(
@@ -125,8 +127,7 @@ def _bytes_moved(chain: tuple[Node, ...], facts: GraphFacts) -> int | None:
     """Bytes read and written by the copying nodes of a chain; a view moves none."""
     total = 0
     for node in chain:
-        call = facts.call(node)
-        if node is not chain[0] and (call is None or call.base_name in _VIEWS):
+        if node is not chain[0] and _name(node, facts) in _VIEWS:
             continue
         written = metadata.dense_bytes(node)
         read = written if node is chain[0] else metadata.dense_bytes(node.all_input_nodes[0])

@@ -9,9 +9,10 @@ import torch
 from torch.fx import Node
 
 from passes import metadata
-from passes.demand.metadata_reads import is_metadata_read
+from passes.demand.metadata_reads import METADATA_READS, is_metadata_read
 from passes.facts import NodeFacts
 from passes.frames import Frame
+from passes.ops.schema import base_name
 from passes.sites.anchors import Anchors, Pool
 from passes.sites.source import anchor_name, lane_operand, moves_nothing
 from passes.walks import evaluate
@@ -67,8 +68,8 @@ class Origins:
         frame, node = place
         if (handed := _handed_on(frame, node)) is not None:
             return handed
-        found = frame.facts.nodes.get(node)
-        return [] if found is None else [(frame, operand) for operand in _pool_candidates(found)]
+        found = frame.facts.nodes.of(node)
+        return [] if found is None else [(frame, operand) for operand in _pool_candidates(frame, node, found)]
 
     def _pool(self, place: Place, operands: Sequence[Place]) -> Origin | None:
         frame, node = place
@@ -103,20 +104,20 @@ class Origins:
             return next((self._indices[operand] for operand in operands), Origin(constant=True))
         if node.op in ("placeholder", "get_attr"):
             return self._named_index(frame, node)
-        found = frame.facts.nodes.get(node)
-        return NOTHING if found is None else self._computed(found, operands)
+        found = frame.facts.nodes.of(node)
+        return NOTHING if found is None else self._computed(frame, node, found, operands)
 
     def _named_index(self, frame: Frame, node: Node) -> Origin:
         is_size = isinstance(metadata.value(node), torch.SymInt)
         is_table = anchor_name(frame, node) in self._anchors.tables
         return Origin(table=is_table, constant=not is_table and (node.op == "get_attr" or is_size))
 
-    def _computed(self, facts: NodeFacts, operands: Sequence[Place]) -> Origin:
+    def _computed(self, frame: Frame, node: Node, facts: NodeFacts, operands: Sequence[Place]) -> Origin:
         if _is_opaque(facts) or (facts.effects.writes and not facts.effects.aliases):
             return NOTHING
         if facts.effects.writes:
             return self._indices[operands[0]]
-        if facts.call is not None and is_metadata_read(facts.call):
+        if _reads_metadata(frame, node, facts):
             return Origin(constant=True)
         origins = [self._indices[operand] for operand in operands]
         only_table = all(origin.table or origin.constant for origin in origins)
@@ -134,17 +135,24 @@ def _handed_on(frame: Frame, node: Node) -> Sequence[Place] | None:
 
 
 def _is_opaque(facts: NodeFacts) -> bool:
-    return facts.call is None or facts.effects.reason is not None
+    return facts.op is None or facts.effects.reason is not None
 
 
-def _pool_candidates(facts: NodeFacts) -> Sequence[Node]:
+def _reads_metadata(frame: Frame, node: Node, facts: NodeFacts) -> bool:
+    call = frame.facts.call(node) if facts.op in METADATA_READS else None
+    return call is not None and is_metadata_read(call)
+
+
+def _pool_candidates(frame: Frame, node: Node, facts: NodeFacts) -> Sequence[Node]:
     """The operands of which a call may be another view or a cast."""
-    call, effects = facts.call, facts.effects
-    if call is None or _is_opaque(facts):
+    effects = facts.effects
+    if facts.op is None or effects.reason is not None:
         return ()
     if effects.writes:
         return effects.writes[:1] if effects.aliases else ()
-    if is_metadata_read(call) or not (call.base_name in _LAYOUT_OR_CONVERSION or moves_nothing(call)):
+    if base_name(facts.op) not in _MAY_BE_POOL or (call := frame.facts.call(node)) is None:
+        return ()
+    if call.base_name not in _LAYOUT_OR_CONVERSION and not moves_nothing(call):
         return ()
     return [found for name in ("self", "input", "other") if isinstance(found := call.bound.get(name), Node)]
 
@@ -153,8 +161,8 @@ def _index_operands(place: Place) -> Sequence[Place]:
     frame, node = place
     if (handed := _handed_on(frame, node)) is not None:
         return handed
-    found = frame.facts.nodes.get(node)
-    if found is None or found.call is None or _is_opaque(found) or is_metadata_read(found.call):
+    found = frame.facts.nodes.of(node)
+    if found is None or _is_opaque(found) or _reads_metadata(frame, node, found):
         return []
     if found.effects.writes:
         return [(frame, target) for target in found.effects.writes[:1]]
@@ -169,3 +177,4 @@ _LAYOUT = frozenset(
 # A cast or a dequantization of the whole pool.
 _CONVERSION = frozenset("to _to_copy type_as mul div true_divide dequantize".split())
 _LAYOUT_OR_CONVERSION = _LAYOUT | _CONVERSION
+_MAY_BE_POOL = _LAYOUT_OR_CONVERSION | {"permute", "movedim"}

@@ -17,7 +17,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from passes.contracts import Contract, Contracts
+from passes.contracts import BoundContract, Contracts
 from passes.errors import DeadkvError
 from passes.ops.schema import Call
 from passes.ops.signature import signature
@@ -95,9 +95,9 @@ class _Trial:
         self.index, self.overload, self.arguments = index, overload, arguments
         self.call, self.values = bound_call(overload, arguments)
         self.contract = _contract_of(self.call, contracts)
-        self.written = self.contract.operands_written(self.call)
+        self.written = self.contract.writes
         shared = {name for name, found in signature(overload).parameters.items() if found.is_alias}
-        needed = self.contract.operands_read(self.call) | self.written | shared
+        needed = self.contract.reads | self.written | shared
         self.unread = [name for name in self.values if name not in needed]
         self.expected = self._baseline()
 
@@ -126,7 +126,7 @@ class _Trial:
     def _stand_ins(self) -> Iterator[tuple[str, Any]]:
         for name in self.unread:
             operand = self.call.bound[name]
-            found = stand_in(self.call, self.contract, name, operand) if isinstance(operand, Node) else NoStandIn("")
+            found = stand_in(self.contract, name, operand) if isinstance(operand, Node) else NoStandIn("")
             if not isinstance(found, NoStandIn):
                 yield name, found
 
@@ -160,12 +160,11 @@ class _Trial:
         return {**outcome, **{f"operand {name}": arguments[name] for name in self.values}}
 
 
-def _contract_of(call: Call, contracts: Contracts) -> Contract:
+def _contract_of(call: Call, contracts: Contracts) -> BoundContract:
     contract = contracts.find(call)
     if contract is None:
         raise DeadkvError(f"{call.op} has no contract: load the module that calls register_contract for it")
-    contract.check(call)
-    return contract
+    return contract.bind(call)
 
 
 def _given(made: Any, values: Mapping[str, Any]) -> tuple[str, Any]:
