@@ -190,18 +190,33 @@ def graph_facts(module: GraphModule, contracts: Contracts) -> GraphFacts:
     return _Collector(contracts).facts(module)
 
 
-class PlainFacts(NamedTuple):
-    """A plain operator, and the facts of its calls if they share nothing."""
+class _Plain(NamedTuple):
+    """A plain operator, and the facts of all its calls that share nothing."""
 
     operator: PlainOperator
-    facts: NodeFacts
+    alike: NodeFacts
+
+
+class _PlainOperators(dict[OpOverload, _Plain | None]):
+    """Operators that have neither a contract nor nested graphs and are no markers; None for any other."""
+
+    def __init__(self, contracts: Contracts) -> None:
+        super().__init__()
+        self._contracts = contracts
+
+    def __missing__(self, overload: OpOverload) -> _Plain | None:
+        found = plain_operator(overload)
+        if found is not None and (self._contracts.may_know(found.op) or self._contracts.is_marker_name(found.op)):
+            found = None
+        known = self[overload] = None if found is None else _Plain(found, NodeFacts(found.op, PURE))
+        return known
 
 
 class _Collector:
     def __init__(self, contracts: Contracts) -> None:
         self.contracts = contracts
         self.known: dict[Graph, GraphFacts] = {}
-        self.plain: dict[OpOverload, PlainFacts | None] = {}
+        self.plain = _PlainOperators(contracts)
 
     def facts(self, module: GraphModule) -> GraphFacts:
         if module.graph not in self.known:
@@ -234,22 +249,11 @@ class _Collector:
     def _plain_facts(self, node: Node) -> NodeFacts | None:
         """Facts of a call that need not be bound to know them, or None."""
         target: Any = node.target
-        if not isinstance(target, OpOverload):
+        known = self.plain[target] if isinstance(target, OpOverload) else None
+        found = None if known is None else known.operator.effects(node)
+        if known is None or found is None:
             return None
-        if target not in self.plain:
-            self.plain[target] = self._find_plain(target)
-        known = self.plain[target]
-        if known is None or not known.operator.takes(node):
-            return None
-        operator, shared = known
-        return NodeFacts(operator.op, operator.effects(node)) if operator.shares else shared
-
-    def _find_plain(self, overload: OpOverload) -> PlainFacts | None:
-        """Of an operator that has neither a contract nor nested graphs, and is no marker."""
-        found = plain_operator(overload)
-        if found is None or self.contracts.may_know(found.op) or self.contracts.is_marker_name(found.op):
-            return None
-        return PlainFacts(found, NodeFacts(found.op, PURE))
+        return known.alike if found is PURE else NodeFacts(known.operator.op, found)
 
     def _region(self, node: Node, call: Call | None, module: GraphModule) -> RegionFacts | None:
         is_marker = call is not None and self.contracts.is_marker(call)

@@ -74,7 +74,7 @@ class Removal:
             self._erase(frame, gather)
         while self.pending:
             frame, node = self.pending.pop()
-            for user in list(node.users):
+            for user in node.users:
                 self._cut(frame, node, user)
             for operand in node.all_input_nodes:
                 self._release(frame, node, operand)
@@ -88,14 +88,13 @@ class Removal:
         """Frees `user` from `node`, which goes: by a rewrite, by dropping an operand or a result, or with it."""
         if user in self.erased[frame] or (frame, user, node) in self.released:
             return
-        region = frame.facts.region(user)
         if (frame, node) in self.folded:
             self._give_constant(frame, user)
         elif user.op == "output":
             self._drop_results_of(frame, node)
         elif not self.demand[frame].is_live(user):
             self._erase(frame, user)
-        elif region is not None:
+        elif (region := frame.facts.region(user)) is not None:
             for index, operand in enumerate(region.call.operands):
                 if node in operand_nodes(operand.value):
                     self._drop_operand(frame, region.call, index)
@@ -166,7 +165,7 @@ class Removal:
 
     def _cut_users(self, frame: Frame, node: Node) -> None:
         """Frees every user that takes results whole, a slice of them, or one at an index from the end: all are dead."""
-        for user in list(node.users):
+        for user in node.users:
             if user not in frame.facts.elements or frame.facts.elements[user].call is user:
                 self._cut(frame, node, user)
 
@@ -215,7 +214,7 @@ class Removal:
         """What was found for the graph of `frame` and those below it."""
         erased, rewrites = self.erased[frame], self.rewrites[frame]
         return Plan(
-            tuple(rewrite for node in frame.facts.graph.nodes for rewrite in rewrites.get(node, ())),
+            tuple(rewrite for node in sorted(rewrites) for rewrite in rewrites[node]),
             tuple(node for node in frame.facts.graph.nodes if node in erased),
             self._dropped_paths(frame),
             tuple(edit for node in frame.children if node not in erased for edit in self._edit(frame, node)),

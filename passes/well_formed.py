@@ -28,7 +28,7 @@ def require_well_formed(module: object) -> None:
 def _is_in_order(graph: Graph) -> bool:
     made: set[Node] = set()
     for node in graph.nodes:
-        if not made.issuperset(node.all_input_nodes):
+        if not made.issuperset(node._input_nodes):
             return False
         made.add(node)
     return len({node.name for node in graph.nodes}) == len(made)

@@ -76,16 +76,13 @@ class PlainOperator:
     arity: int
     shares: tuple[int, ...]
 
-    def takes(self, call: Node) -> bool:
-        """Whether `call` gives its arguments by position, so that they need not be bound to know its effects."""
-        return not call.kwargs and len(call.args) <= self.arity
-
-    def effects(self, call: Node) -> Effects:
-        """Effects of `call`, a call that it takes."""
+    def effects(self, call: Node) -> Effects | None:
+        """Effects of `call`, or None if it names arguments, so that it must be bound to know them."""
         given = call.args
-        return Effects(
-            aliases=tuple(node for at in self.shares if at < len(given) for node in operand_nodes(given[at]))
-        )
+        if call.kwargs or len(given) > self.arity:
+            return None
+        shared = [given[at] for at in self.shares if at < len(given)]
+        return Effects(aliases=tuple(operand_nodes(shared))) if shared else PURE
 
 
 @cache

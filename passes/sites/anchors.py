@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from passes.block_tkg import ATTENTION_BLOCK_TKG
 from passes.context import TkgContext
 from passes.frames import Frame, walk
-from passes.ops.schema import Call
+from passes.ops.schema import Call, base_name
 from passes.sites.contradictions import Claims, check_claims
 from passes.sites.source import Source, anchor_name, trace_back
 
@@ -94,7 +94,13 @@ def _tensors(module: GraphModule) -> Iterator[str]:
         yield from (name for name, _ in found)
 
 
-FramedCall = tuple[Frame, Call]
+@dataclass(frozen=True)
+class _Attention:
+    """A block-TKG attention call, its caches by role and its block table, as far as they can be traced back."""
+
+    call: Call
+    caches: Mapping[str, Source]
+    table: Source | None
 
 
 def _named_nodes(root: Frame) -> dict[str, Node]:
@@ -108,31 +114,26 @@ def _named_nodes(root: Frame) -> dict[str, Node]:
     return names
 
 
-def _attention_by_pool(attention: tuple[FramedCall, ...]) -> dict[str, tuple[Call, ...]]:
+def _attention_by_pool(attention: tuple[_Attention, ...]) -> dict[str, tuple[Call, ...]]:
     readers: dict[str, list[Call]] = {}
-    for frame, call in attention:
-        for source in _sources(frame, call, ("K_cache", "V_cache")):
-            readers.setdefault(source.name, []).append(call)
+    for found in attention:
+        for source in found.caches.values():
+            readers.setdefault(source.name, []).append(found.call)
     return {name: tuple(calls) for name, calls in readers.items()}
 
 
-def _sources(frame: Frame, call: Call, operands: tuple[str, ...]) -> Iterator[Source]:
-    for operand in operands:
-        source = trace_back(frame, call.bound.get(operand))
-        if source is not None:
-            yield source
-
-
-def _attention_calls(root: Frame) -> Iterator[FramedCall]:
+def _attention_calls(root: Frame) -> Iterator[_Attention]:
     for frame in walk(root):
         for node in frame.facts.calls.named(_is_attention):
             call = frame.facts.call(node)
             if call is not None and _is_attention(call.op):
-                yield frame, call
+                caches = {role: trace_back(frame, call.bound.get(f"{role}_cache")) for role in "KV"}
+                known = {role: source for role, source in caches.items() if source is not None}
+                yield _Attention(call, known, trace_back(frame, call.bound.get("active_blocks_table")))
 
 
 def _is_attention(op: str) -> bool:
-    return op.rsplit("::", 1)[-1] == ATTENTION_BLOCK_TKG
+    return base_name(op) == ATTENTION_BLOCK_TKG
 
 
 def _from_context(context: TkgContext | None) -> dict[str, Pool]:
@@ -144,14 +145,12 @@ def _table_from_context(context: TkgContext | None) -> frozenset[str]:
     return frozenset((context.block_table,) if context is not None and context.block_table is not None else ())
 
 
-def _pools_of_attention(attention: tuple[FramedCall, ...]) -> dict[str, Pool]:
+def _pools_of_attention(attention: tuple[_Attention, ...]) -> dict[str, Pool]:
     pools: dict[str, Pool] = {}
-    for layer, (frame, call) in enumerate(attention):
-        for role, operand in (("K", "K_cache"), ("V", "V_cache")):
-            source = trace_back(frame, call.bound.get(operand))
-            if source is not None:
-                layer_of = _layer_by_name(source.name, layer)
-                pools.setdefault(source.name, Pool(source.name, layer_of, role, source.slices))
+    for layer, found in enumerate(attention):
+        for role, source in found.caches.items():
+            layer_of = _layer_by_name(source.name, layer)
+            pools.setdefault(source.name, Pool(source.name, layer_of, role, source.slices))
     return pools
 
 
@@ -160,8 +159,8 @@ def _layer_by_name(name: str, otherwise: int) -> int:
     return int(found.group(1)) // 2 if found else otherwise
 
 
-def _tables_of_attention(attention: tuple[FramedCall, ...]) -> frozenset[str]:
-    return frozenset(s.name for frame, call in attention for s in _sources(frame, call, ("active_blocks_table",)))
+def _tables_of_attention(attention: tuple[_Attention, ...]) -> frozenset[str]:
+    return frozenset(found.table.name for found in attention if found.table is not None)
 
 
 def _pools_by_name(names: Mapping[str, Node]) -> dict[str, Pool]:

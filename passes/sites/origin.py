@@ -98,8 +98,6 @@ class Origins:
 
     def _index(self, place: Place, operands: Sequence[Place]) -> Origin:
         frame, node = place
-        if (pool := self.pool(frame, node)) is not None:
-            return pool
         if _handed_on(frame, node) is not None:
             return next((self._indices[operand] for operand in operands), Origin(constant=True))
         if node.op in ("placeholder", "get_attr"):
@@ -108,9 +106,11 @@ class Origins:
         return NOTHING if found is None else self._computed(frame, node, found, operands)
 
     def _named_index(self, frame: Frame, node: Node) -> Origin:
+        name = anchor_name(frame, node)
+        if name in self._anchors.tables:
+            return Origin(table=True)
         is_size = isinstance(metadata.value(node), torch.SymInt)
-        is_table = anchor_name(frame, node) in self._anchors.tables
-        return Origin(table=is_table, constant=not is_table and (node.op == "get_attr" or is_size))
+        return Origin(constant=is_size or (node.op == "get_attr" and name not in self._anchors.pools))
 
     def _computed(self, frame: Frame, node: Node, facts: NodeFacts, operands: Sequence[Place]) -> Origin:
         if _is_opaque(facts) or (facts.effects.writes and not facts.effects.aliases):

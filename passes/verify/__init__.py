@@ -47,6 +47,6 @@ def verify_prune(
     check_interface(pair, report)
     judge = Judge(contracts or DEFAULT_CONTRACTS)
     judged = judge.judge_pair(pair)
-    check_identifiers(before, after)
+    check_identifiers(pair)
     if report is not None:
         check_report(judge, judged, report)

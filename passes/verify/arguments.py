@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch._ops import OpOverload
@@ -18,17 +18,28 @@ def is_same_call(old: Node, new: Node) -> bool:
     """Whether two nodes call the same with arguments that do not differ."""
     if old.op != new.op or old.target != new.target:
         return False
-    is_unchanged = _is_unchanged(old.args, new.args) and _is_unchanged(old.kwargs, new.kwargs)
+    kwargs, given = old.kwargs, new.kwargs
+    is_unchanged = _are_unchanged(old.args, new.args) and list(kwargs) == list(given)
+    is_unchanged = is_unchanged and _are_unchanged(tuple(kwargs.values()), tuple(given.values()))
     return is_unchanged or not any(differences(old, new))
 
 
-def _is_unchanged(was: Any, now: Any) -> bool:
-    """Whether two arguments are built alike of equal parts. Cheaper than `compare`, which says where they differ."""
-    if isinstance(was, (list, tuple)):
-        return type(was) is type(now) and len(was) == len(now) and all(map(_is_unchanged, was, now))
-    if isinstance(was, dict):
-        return isinstance(now, dict) and list(was) == list(now) and all(map(_is_unchanged, was.values(), now.values()))
-    return _is_same(was, now)
+def _are_unchanged(was: Sequence[Any], now: Sequence[Any]) -> bool:
+    """Whether two sequences are built alike of equal parts. Cheaper than `compare`, which says where they differ."""
+    if len(was) != len(now):
+        return False
+    for one, other in zip(was, now, strict=True):
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, Node):
+            if one.name != other.name:
+                return False
+        elif isinstance(one, (list, tuple)):
+            if not _are_unchanged(one, other):
+                return False
+        elif one is not other and (isinstance(one, (dict, slice)) or not _is_same(one, other)):
+            return False
+    return True
 
 
 def differences(old: Node, new: Node) -> Iterator[Difference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch.fx import GraphModule, Node
@@ -13,10 +13,8 @@ from passes.verify.correspondence import Correspondence
 from passes.verify.regions import RegionPair
 from passes.verify.trail import reject
 
-_STATE: Mapping[str, Callable[[GraphModule], Iterable[tuple[str, Any]]]] = {
-    "parameters": lambda module: module.named_parameters(remove_duplicate=False),
-    "buffers": lambda module: module.named_buffers(remove_duplicate=False),
-}
+State = Mapping[str, dict[str, Any]]
+"""The parameters and the buffers of a module and of all modules in it, by qualified name."""
 
 
 def check_state(pair: Correspondence, graphs: Collection[str]) -> None:
@@ -25,13 +23,24 @@ def check_state(pair: Correspondence, graphs: Collection[str]) -> None:
     A copy of a nested graph, at one of the paths `graphs`, has the names of the original once more; whether they are
     the original's objects is checked with that graph.
     """
-    for what, named in _STATE.items():
-        old, new = dict(named(pair.before)), dict(named(pair.after))
+    was, now = _state(pair.before), _state(pair.after)
+    for what, old in was.items():
+        new = now[what]
         for name in (*old, *new):
             is_copied = name not in old and _is_under(name, graphs)
             if not is_copied and old.get(name) is not new.get(name):
                 change = "is new" if name not in old else "is gone" if name not in new else "is another object"
                 reject(None, f"the {what} changed: {name} {change}", pair.within)
+
+
+def _state(module: GraphModule) -> State:
+    """In one walk: `named_parameters` and `named_buffers` take one each."""
+    parameters: dict[str, Any] = {}
+    buffers: dict[str, Any] = {}
+    for path, found in module.named_modules(remove_duplicate=False):
+        for table, own in ((parameters, found._parameters), (buffers, found._buffers)):
+            table.update((f"{path}.{name}" if path else name, value) for name, value in own.items() if value is not None)
+    return {"parameters": parameters, "buffers": buffers}
 
 
 def _is_under(name: str, graphs: Collection[str]) -> bool:
@@ -47,10 +56,11 @@ def check_attributes(pair: Correspondence, regions: Mapping[Node, RegionPair]) -
     before = {old: region.was for old, region in regions.items()}
     after = {region.now.node: region.now for region in regions.values()}
     judged = {node for node in pair.inserted if _names_graphs_only(node, after)}
+    read_before, read_after = _Attributes(pair.before), _Attributes(pair.after)
     for old, new in pair.kept.items():
         if old.op not in ("get_attr", "call_module") or new.op != old.op or old in regions:
             continue
-        same = _attribute(pair.before, old) is _attribute(pair.after, new)
+        same = read_before[str(old.target)] is read_after[str(new.target)]
         if not same and not _names_graphs_only(old, before, pair.kept):
             reject(old, f"it reads another object than {old.target} before", pair.within)
         if old.op == "get_attr":
@@ -70,8 +80,13 @@ def _passed_on(call: RegionCall) -> list[Node]:
     return list(operand_nodes([*call.controls, *(operand.value for operand in call.operands)]))
 
 
-def _attribute(module: GraphModule, node: Node) -> Any:
-    found: Any = module
-    for name in str(node.target).split("."):
-        found = getattr(found, name, None)
-    return found
+class _Attributes(dict[str, Any]):
+    """What a module has at each path, None where nothing is; each owner of attributes is looked up once."""
+
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__({"": module})
+
+    def __missing__(self, path: str) -> Any:
+        owner, _, name = path.rpartition(".")
+        found = self[path] = getattr(self[owner], name, None)
+        return found

@@ -56,8 +56,9 @@ class Correspondence:
 def correspond(before: GraphModule, after: GraphModule, within: tuple[RegionCall, ...] = ()) -> Correspondence:
     """Matches the nodes of two graphs by name."""
     by_name = {node.name: node for node in after.graph.nodes}
-    kept = {node: by_name[node.name] for node in before.graph.nodes if node.name in by_name}
-    names = {node.name for node in before.graph.nodes}
-    removed = tuple(node for node in before.graph.nodes if node.name not in by_name)
-    inserted = tuple(node for node in after.graph.nodes if node.name not in names)
+    matched = {node: by_name.get(node.name) for node in before.graph.nodes}
+    kept = {old: new for old, new in matched.items() if new is not None}
+    removed = tuple(old for old, new in matched.items() if new is None)
+    known = set(kept.values())
+    inserted = tuple(node for node in after.graph.nodes if by_name[node.name] not in known)
     return Correspondence(before, after, kept, removed, inserted, within)

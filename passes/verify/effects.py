@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -52,6 +53,16 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
         return "it draws random numbers"
     known = bool(schemas(node)) or node.target in _PURE_FUNCTIONS or node.target in _IN_PLACE_OPERATORS
     return _schema_flaw(node) if known else f"nothing is known of the function {node.target}"
+
+
+@cache
+def only_computes(overload: OpOverload) -> bool:
+    """Whether each call of an operator of torch's own, whatever its arguments, does nothing but compute its value."""
+    name = str(overload._schema.name).rsplit("::", 1)[-1]
+    is_special = name in _SILENT_WRITES or name.startswith(("_assert", "_functional_assert", "sym_constrain", "_print"))
+    has_tag = any(tag in overload.tags for tag in (torch.Tag.inplace_view, torch.Tag.nondeterministic_seeded))
+    writes = any(found.alias_info is not None and found.alias_info.is_write for found in overload._schema.arguments)
+    return overload.namespace in _PURE_NAMESPACES and not (is_special or has_tag or writes)
 
 
 def contract_of(node: Node, contracts: Contracts) -> Contract | None:

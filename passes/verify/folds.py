@@ -39,7 +39,7 @@ class Reliance(IntEnum):
 
 def reliance(pair: Correspondence) -> Reliance:
     """What a change relies on: a folded size on the shape; a folded stride, a factory or an assertion on the layout."""
-    recalled = any(old.op in _CALLS and old.target != new.target for old, new in pair.kept.items())
+    recalled = any(old.op in _CALLS and old.target != new.target for old, new in pair.edited)
     found = [Reliance.LAYOUT] if recalled else []
     return max(found + [_removed_reliance(node, pair) for node in pair.removed], default=Reliance.NOTHING)
 

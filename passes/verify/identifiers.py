@@ -8,16 +8,24 @@ from torch.fx import GraphModule
 
 from passes.calls import CallIndex
 from passes.regions.calls import bind_region, may_call_graphs
-from passes.verify.correspondence import correspond
+from passes.verify.correspondence import Correspondence, correspond
 from passes.verify.trail import reject
 
 
-def check_identifiers(before: GraphModule, after: GraphModule) -> None:
+def check_identifiers(pair: Correspondence) -> None:
     """Rejects an identifier that stands for two different graphs after, and did not before."""
-    ambiguous = set(_ambiguous(before))
-    for identifier in _ambiguous(after):
+    if not _calls_graphs(pair):
+        return
+    ambiguous = set(_ambiguous(pair.before))
+    for identifier in _ambiguous(pair.after):
         if identifier not in ambiguous:
             reject(None, f"the identifier {identifier} stands for two different graphs")
+
+
+def _calls_graphs(pair: Correspondence) -> bool:
+    """Whether a call after may call graphs: what calls none before, and is not new or changed, calls none after."""
+    changed = (*pair.inserted, *(new for _, new in pair.edited))
+    return bool(pair.calls.matching(may_call_graphs)) or any(may_call_graphs((node.op, node.target)) for node in changed)
 
 
 def _ambiguous(module: GraphModule) -> Iterator[str]:
