@@ -11,6 +11,9 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,9 @@ from torch.fx import Graph, GraphModule, Node, graph_module
 from passes import DeadkvError
 from tests.support.commands import Run
 from tests.support.compilers import install_compiler, wait_for, wait_until_gone
+from tests.support.forked import ForkedCommand, killed_at_the_end
 from tracing import capture, compile_tkg
-from tracing.buckets import BucketModel, BucketsResult, DecoderBuckets, compile_buckets
+from tracing.buckets import BucketModel, BucketsResult, DecoderBuckets, compile_buckets, processes
 from tracing.buckets.caches import empty_caches
 from tracing.buckets.sharing import SharedArtefacts
 
@@ -122,15 +126,32 @@ def living(*kinds: type) -> list[int]:
     return [sum(count for found, count in counts.items() if issubclass(found, kind)) for kind in kinds]
 
 
-@pytest.mark.parametrize("frontend", ["make_fx", "export", "dynamo"])
-def test_a_bucket_leaves_no_graph_and_no_cache_behind(frontend: str, tmp_path: Path) -> None:
-    counts = []
-    for round_, bucket in enumerate((8, 16, 24)):
-        alone(bucket, tmp_path / str(round_), frontend)
+@dataclass(frozen=True)
+class Rounds:
+    """Three buckets that this process compiles one after the other, and what it holds after each."""
+
+    folders: dict[int, Path]
+    counts: list[list[int]]
+    cached: list[int]
+
+
+@pytest.fixture(scope="module")
+def rounds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rounds:
+    root = tmp_path_factory.mktemp("rounds")
+    found = Rounds({bucket: root / str(bucket) for bucket in (8, 16, 24)}, [], [])
+    torch._dynamo.reset()
+    for bucket, folder in found.folders.items():
+        alone(bucket, folder, request.param)
         empty_caches()
-        counts.append(living(*KINDS))
-        assert not FakeTensorMode.cache and not graph_module._loader.eval_cache
-    assert counts[1] == counts[2]
+        found.counts.append(living(*KINDS))
+        found.cached.append(len(FakeTensorMode.cache) + len(graph_module._loader.eval_cache))
+    return found
+
+
+@pytest.mark.parametrize("rounds", ["make_fx", "export", "dynamo"], indirect=True)
+def test_a_bucket_leaves_no_graph_and_no_cache_behind(rounds: Rounds) -> None:
+    assert rounds.counts[1] == rounds.counts[2]
+    assert rounds.cached == [0, 0, 0]
 
 
 def test_a_dynamo_capture_holds_on_to_nothing_by_itself() -> None:
@@ -141,24 +162,29 @@ def test_a_dynamo_capture_holds_on_to_nothing_by_itself() -> None:
     assert living(Node, GraphModule) == before
 
 
-def test_what_is_written_depends_on_neither_jobs_nor_order(tmp_path: Path) -> None:
-    """With Dynamo, which traces a shape otherwise once it has met another, unless it is made to forget."""
-    trees = []
-    for name, buckets, jobs in (("a", (8, 16), 2), ("b", (16, 8), 1)):
-        compile_buckets(TINY, buckets, out_dir=tmp_path / name, jobs=jobs, frontend="dynamo", backend="hlo")
-        trees.append(tree(tmp_path / name))
-    assert trees[0] == trees[1]
-    assert "sym" not in trees[0]["bucket-16/before.graph.txt"].decode()
+@pytest.fixture(scope="module")
+def by_one_worker(tmp_path_factory: pytest.TempPathFactory) -> BucketsResult:
+    """Two buckets with Dynamo, which traces a shape otherwise once it has met another, unless it is made to forget."""
+    folder = tmp_path_factory.mktemp("dynamo") / "out"
+    return compile_buckets(TINY, (16, 8), out_dir=folder, jobs=1, frontend="dynamo", backend="hlo")
 
 
-def test_what_is_written_depends_on_no_bucket_before_it(tmp_path: Path) -> None:
-    """With Dynamo, which traces a shape otherwise once it has met another, unless it is made to forget."""
-    result = compile_buckets(TINY, (16, 8), out_dir=tmp_path / "both", frontend="dynamo", backend="hlo")
-    assert [entry["bucket"] for entry in result.report["buckets"]] == [8, 16]
+def test_what_is_written_depends_on_neither_jobs_nor_order(by_one_worker: BucketsResult, tmp_path: Path) -> None:
+    by_two = compile_buckets(TINY, (8, 16), out_dir=tmp_path / "out", jobs=2, frontend="dynamo", backend="hlo")
+    assert {outcome.worker for outcome in by_one_worker.outcomes} == {1}
+    assert {outcome.worker for outcome in by_two.outcomes} == {1, 2}
+    files = tree(by_two.out_dir)
+    assert files == tree(by_one_worker.out_dir)
+    assert "sym" not in files["bucket-16/before.graph.txt"].decode()
+
+
+@pytest.mark.parametrize("rounds", ["dynamo"], indirect=True)
+def test_what_is_written_depends_on_no_bucket_before_it(by_one_worker: BucketsResult, rounds: Rounds) -> None:
+    assert [entry["bucket"] for entry in by_one_worker.report["buckets"]] == [8, 16]
     for bucket in (8, 16):
-        torch._dynamo.reset()
-        assert tree(alone(bucket, tmp_path / str(bucket), "dynamo")) == tree(tmp_path / "both" / f"bucket-{bucket}")
-        assert "sym" not in (tmp_path / str(bucket) / "before.graph.txt").read_text()
+        folder = rounds.folders[bucket]
+        assert tree(folder) == tree(by_one_worker.out_dir / f"bucket-{bucket}")
+        assert "sym" not in (folder / "before.graph.txt").read_text()
 
 
 def sometimes(bucket: int) -> BucketModel:
@@ -186,10 +212,44 @@ def test_a_bucket_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None
     assert {outcome.worker for outcome in result.outcomes} == {1, 2}
 
 
-def test_if_every_bucket_fails_there_is_no_folder(tmp_path: Path) -> None:
+def test_if_every_bucket_fails_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here with workers that are spawned, as where multiprocessing has no fork server."""
+    monkeypatch.setattr(processes, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(DeadkvError, match=r"none of the 2 buckets compiled; bucket 2: no such bucket"):
         compile_buckets(sometimes, [3, 2], out_dir=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_server_that_has_ended_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(process: ForkServerProcess) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(ForkServerProcess, "start", ended)
+    with pytest.raises(DeadkvError, match="cannot start a process for a bucket: the server that forks it has ended"):
+        compile_buckets(sometimes, [1], out_dir=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def surroundings() -> tuple[dict[str, str], Path]:
+    return dict(os.environ), Path.cwd()
+
+
+def compared(expected: tuple[dict[str, str], Path], bucket: int) -> BucketModel:
+    """Fails in any case, and tells what a worker finds around it."""
+    threads = len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
+    raise DeadkvError(f"surroundings {surroundings() == expected}, threads where it was forked {threads}")
+
+
+@pytest.mark.parametrize("value", ["one", "another"])
+def test_a_worker_has_the_surroundings_of_its_caller(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its environment and folder, not those of its server; and that only imports, which start no thread."""
+    (tmp_path / value).mkdir()
+    monkeypatch.chdir(tmp_path / value)
+    monkeypatch.setenv("DEADKV_TEST", value)
+    with pytest.raises(DeadkvError, match="surroundings True, threads where it was forked 1"):
+        compile_buckets(partial(compared, surroundings()), [1], out_dir=tmp_path / "out")
 
 
 SMALL = ("compile", "--model", "tiny", "--layers", "1", "--batch", "2")
@@ -258,22 +318,45 @@ def test_the_command_prints_one_document(deadkv: Run, tmp_path: Path, capsys: An
     assert printed == {"out": str(tmp_path / "out"), "report": json.loads((tmp_path / "out/report.json").read_text())}
 
 
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def folder_of_namesakes(folder: Path) -> Path:
+    """A folder in which a user keeps modules that are called as ours and torch are, and that must not be imported."""
+    folder.mkdir()
+    for name in ("passes", "tracing", "torch"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('a module of the current folder was imported')")
+    return folder
+
+
+def deadkv_process(*arguments: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    """`deadkv` as it is installed, run in `folder`."""
+    program = Path(sys.executable).with_name("deadkv")
+    return subprocess.Popen([program, *arguments], cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-def test_workers_and_their_compilers_end_with_the_command(name: str, tmp_path: Path) -> None:
+def test_all_processes_end_with_the_command(name: str, tmp_path: Path) -> None:
+    """Its worker, its compiler and the server of its workers. One command has a Python, and a bad folder, to itself."""
     body = "pathlib.Path(os.environ['STARTED']).write_text(f'{os.getpid()} {os.getppid()}'); time.sleep(600)"
-    started, made = tmp_path / "compiler.pid", tmp_path / "made"
-    made.mkdir()
+    started, made, bad = (tmp_path / part for part in ("compiler.pid", "made", "bad"))
     path = f"{install_compiler(tmp_path / 'bin', body)}{os.pathsep}{os.environ['PATH']}"
-    command = [
-        sys.executable, "-m", "tracing.cli", *SMALL, "--bucket", "8,16", "--jobs", "1", "--backend", "neuronx-cc",
-        "--out", str(made / "out"),
-    ]  # fmt: skip
     environment = {**os.environ, "PATH": path, "STARTED": str(started)}
-    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+    arguments = (*SMALL, "--bucket", "8,16", "--jobs", "1", "--backend", "neuronx-cc", "--out", str(made / "out"))
+    made.mkdir()
+    if name == "SIGTERM":
+        process = ForkedCommand(*arguments, environment=environment, folder=tmp_path / "printed")
+    else:
+        process = deadkv_process(*arguments, environment=environment, folder=folder_of_namesakes(bad))
+    with killed_at_the_end(process):
         wait_for(started)
+        compiler, worker = map(int, started.read_text().split())
+        server = parent_of(worker)
+        assert parent_of(server) == process.pid and "libtorch" in Path(f"/proc/{server}/maps").read_text()
         process.send_signal(signal.Signals[name])
         _, error = process.communicate(timeout=120)
-    for number in started.read_text().split():
-        wait_until_gone(int(number))
+    for number in (compiler, worker, server):
+        wait_until_gone(number)
     if name == "SIGTERM":
         assert error == "deadkv: stopped by SIGTERM before it was done\n" and list(made.iterdir()) == []

@@ -63,7 +63,7 @@ def compile_buckets(
     Files with the same bytes are hard links to one file, and `out_dir/report.json` tells of all buckets. What is
     written depends on neither `jobs` nor the order of `buckets`. A bucket that fails is named in the report and keeps
     no other from being compiled. A script that calls this needs the `if __name__ == "__main__"` of every program
-    that starts processes with multiprocessing's spawn.
+    that starts processes with multiprocessing's forkserver or spawn. The fork server stays until this process ends.
 
     Args:
         build: makes the model of a bucket; a function or object that can be pickled.

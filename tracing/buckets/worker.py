@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from passes import DeadkvError
 from tracing.buckets.caches import empty_caches
 from tracing.buckets.job import Job, Outcome, bucket_folder
+from tracing.buckets.processes import adopt_environment, worker_context
 from tracing.collection import collection_paused
 from tracing.pipeline import compile_tkg
 
@@ -25,14 +27,22 @@ _STATM = Path("/proc/self/statm")
 
 
 class Worker:
-    """A spawned process. `give` hands it a bucket; `connection` can be read when `take` has its outcome."""
+    """A process. `give` hands it a bucket; `connection` can be read when `take` has its outcome.
+
+    Raises DeadkvError if it cannot be started.
+    """
 
     def __init__(self, number: int, job: Job, root: Path) -> None:
-        context = get_context("spawn")
+        context = worker_context()
         self.number = number
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, number, job, root), daemon=True)
-        self._process.start()
+        arguments = (dict(os.environ), theirs, number, job, root)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        try:
+            self._process.start()
+        except (EOFError, ConnectionError) as error:
+            what = "the server that forks it has ended, usually because memory ran out"
+            raise DeadkvError(f"cannot start a process for a bucket: {what}") from error
         theirs.close()
 
     @property
@@ -79,12 +89,14 @@ def _how_it_ended(code: int) -> str:
     return f"its process {what}: compile this bucket alone to see more"
 
 
-def _serve(connection: Connection, number: int, job: Job, root: Path) -> None:
-    """Body of the process. It ends, and ends its compiler, on SIGTERM and when its parent is gone."""
+def _serve(environment: Mapping[str, str], connection: Connection, number: int, job: Job, root: Path) -> None:
+    """Body of the process. It ends, and ends its compiler, on SIGTERM and when the process that made it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    adopt_environment(environment)
     torch.set_num_threads(1)
+    gc.freeze()  # what is imported stays
     for bucket in _received(connection):
         connection.send(_compile(bucket, number, job, root))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
