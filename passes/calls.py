@@ -20,7 +20,7 @@ class CallIndex:
     def __init__(self, graph: Graph) -> None:
         self._calls: dict[Target, list[Node]] = {}
         for node in graph.nodes:
-            if is_call(node):
+            if node.op in _CALLS:
                 self._calls.setdefault((node.op, node.target), []).append(node)
         self._names = {target: operator_name(nodes[0]) for target, nodes in self._calls.items()}
 

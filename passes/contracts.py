@@ -77,8 +77,10 @@ class Contract:
 
     def _names(self, operands: Operands, call: Call, what: str) -> frozenset[str]:
         names = self._yielded(operands, call, what)
+        if names <= call.bound.keys():
+            return names
         unknown = sorted(names - call.bound.keys())
-        if unknown and (call.kernel is None or call.kernel.complete):
+        if call.kernel is None or call.kernel.complete:
             known = ", ".join(call.bound)
             raise DeadkvError(f"contract of {self.op}: `{what}` names unknown operand {unknown[0]!r}; it has {known}")
         return names & call.bound.keys()

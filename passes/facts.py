@@ -74,17 +74,17 @@ class CallFacts(Mapping[Node, NodeFacts]):
         self._known: dict[Node, NodeFacts] = {}
 
     def __getitem__(self, node: Node) -> NodeFacts:
-        found = self.of(node)
-        if found is None:
-            raise KeyError(node)
-        return found
+        known = self._known.get(node)
+        if known is None:
+            if not is_call(node):
+                raise KeyError(node)
+            known = self._known[node] = self._find(node)
+        return known
 
     def of(self, node: Node) -> NodeFacts | None:
         """Facts of `node`, or None if it is no call."""
         known = self._known.get(node)
-        if known is None and is_call(node):
-            known = self._known[node] = self._find(node)
-        return known
+        return self[node] if known is None and is_call(node) else known
 
     def find_all(self, calls: Iterable[Node]) -> None:
         """Finds the facts of `calls` now."""
@@ -265,7 +265,8 @@ class _Collector:
 
 def _contract_effects(bound: BoundContract) -> Effects:
     call = bound.call
-    writes = tuple(node for name in call.bound if name in bound.writes for node in operand_nodes(call.bound[name]))
+    written = [name for name in call.bound if name in bound.writes] if bound.writes else []
+    writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
     return Effects(lasting_effect(call), False, writes, aliases, keeps=call.kernel is None)

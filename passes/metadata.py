@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+_INTS = frozenset({int})
 _KEYS = ("val", "example_value")
 
 
@@ -55,9 +56,11 @@ def dense_bytes(node: Node) -> int | None:
 def static_layout(node: Node) -> Hashable | None:
     """Shape, strides, dtype and device of the FakeTensor of `node`; None without one, or with a symbolic size."""
     tensor = fake(node)
-    if tensor is None or not all(type(number) is int for number in (*tensor.shape, *tensor.stride())):
+    if tensor is None:
         return None
-    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    is_static = _INTS.issuperset(map(type, shape)) and _INTS.issuperset(map(type, strides))
+    return (shape, strides, tensor.dtype, tensor.device) if is_static else None
 
 
 def rank(node: Node) -> int | None:

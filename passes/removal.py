@@ -17,11 +17,12 @@ from torch.fx import Graph, Node
 from passes.demand.lattice import Demand
 from passes.demand.result import DemandResult
 from passes.facts import GraphFacts
+from passes.frame_change import FrameChange
 from passes.frames import Frame, walk
 from passes.ops.schema import operand_nodes
 from passes.plan import CallEdit, Plan
 from passes.regions.calls import RegionCall
-from passes.rewrites import Drop, Fold, Rewrite, is_folded_element
+from passes.rewrites import Drop, Fold, is_folded_element
 
 Place = tuple[Frame, Node]
 """A node in one entry of its graph."""
@@ -59,14 +60,16 @@ class Removal:
 
     def __init__(self, demand: Mapping[Frame, DemandResult]) -> None:
         self.demand = demand
-        self.erased: dict[Frame, set[Node]] = defaultdict(set)
-        self.rewrites: dict[Frame, dict[Node, list[Rewrite]]] = defaultdict(lambda: defaultdict(list))
+        self.changes: dict[Frame, FrameChange] = {}
         self.operands: dict[Place, set[int]] = defaultdict(set)
         self.results: dict[Place, set[int]] = defaultdict(set)
-        self.folded: set[Place] = set()
-        self.users_left: dict[Place, int] = {}
-        self.released: set[tuple[Frame, Node, Node]] = set()
         self.pending: list[Place] = []
+
+    def change(self, frame: Frame) -> FrameChange:
+        """What goes from `frame`."""
+        if frame not in self.changes:
+            self.changes[frame] = FrameChange(self.demand.get(frame, DemandResult()))
+        return self.changes[frame]
 
     def run(self, gathers: Iterable[Place]) -> None:
         """Removes `gathers` and all that goes with them."""
@@ -80,15 +83,17 @@ class Removal:
                 self._release(frame, node, operand)
 
     def _erase(self, frame: Frame, node: Node) -> None:
-        if node not in self.erased[frame]:
-            self.erased[frame].add(node)
+        erased = self.change(frame).erased
+        if node not in erased:
+            erased.add(node)
             self.pending.append((frame, node))
 
     def _cut(self, frame: Frame, node: Node, user: Node) -> None:
         """Frees `user` from `node`, which goes: by a rewrite, by dropping an operand or a result, or with it."""
-        if user in self.erased[frame] or (frame, user, node) in self.released:
+        change = self.change(frame)
+        if user in change.erased or (user, node) in change.released:
             return
-        if (frame, node) in self.folded:
+        if node in change.folded:
             self._give_constant(frame, user)
         elif user.op == "output":
             self._drop_results_of(frame, node)
@@ -104,17 +109,18 @@ class Removal:
     def _give_constant(self, frame: Frame, user: Node) -> None:
         """A user of a folded value stays with the constant, but for an item of a folded tuple, and for what is dead."""
         if is_folded_element(user):
-            self.folded.add((frame, user))
+            self.change(frame).folded.add(user)
             self._erase(frame, user)
         elif not self.demand[frame].is_live(user):
             self._erase(frame, user)
 
     def _rewrite(self, frame: Frame, node: Node, user: Node) -> None:
+        change = self.change(frame)
         for rewrite in self.demand[frame].rewrites.get(user, ()):
-            if node in rewrite.severs and rewrite not in self.rewrites[frame][user]:
-                self.rewrites[frame][user].append(rewrite)
+            if node in rewrite.severs and rewrite not in change.rewrites[user]:
+                change.rewrites[user].append(rewrite)
                 if isinstance(rewrite, Fold):
-                    self.folded.add((frame, user))
+                    change.folded.add(user)
                 if isinstance(rewrite, (Drop, Fold)):
                     self._erase(frame, user)
                 for severed in rewrite.severs:
@@ -177,13 +183,14 @@ class Removal:
 
     def _release(self, frame: Frame, user: Node, node: Node) -> None:
         """Notes that `user` no longer uses `node`, which goes too if that was its last use."""
-        if (frame, user, node) in self.released:
+        change = self.change(frame)
+        if (user, node) in change.released:
             return
-        self.released.add((frame, user, node))
-        if self._proves(frame, user, node):
+        change.released.add((user, node))
+        if change.proves(user, node):
             return
-        self.users_left[frame, node] = self._uses_left(frame, node) - 1
-        if self.users_left[frame, node] == 0 and node not in self.erased[frame]:
+        left = change.users_left[node] = change.count_uses(node) - 1
+        if left == 0 and node not in change.erased:
             if node.op == "placeholder" and frame.parent is not None:
                 self._drop_unused_operand(frame, node)
             elif _may_be_erased(node, frame.facts):
@@ -194,25 +201,13 @@ class Removal:
         call, caller = frame.call, frame.parent
         index = call.bodies[frame.body].placeholders.index(placeholder)
         bodies = caller.children[call.node]
-        is_unused = all(self._uses_left(body, _placeholder(body, index)) == 0 for body in bodies)
+        is_unused = all(self.change(body).count_uses(_placeholder(body, index)) == 0 for body in bodies)
         if is_unused and self.demand[caller].regions[call.node].operands[index] is not Demand.DATA:
             self._drop_operand(caller, call, index)
 
-    def _uses_left(self, frame: Frame, node: Node) -> int:
-        if (frame, node) not in self.users_left:
-            self.users_left[frame, node] = sum(not self._proves(frame, user, node) for user in node.users)
-        return self.users_left[frame, node]
-
-    def _proves(self, frame: Frame, user: Node, node: Node) -> bool:
-        """Whether `user` only asserts of `node` what the trace has proven, and so goes with it."""
-        rewrites = self.demand[frame].rewrites.get(user)
-        if rewrites is None:
-            return False
-        return any(isinstance(rewrite, Drop) and node in rewrite.severs for rewrite in rewrites)
-
     def plan(self, frame: Frame) -> Plan:
         """What was found for the graph of `frame` and those below it."""
-        erased, rewrites = self.erased[frame], self.rewrites[frame]
+        erased, rewrites = self.change(frame).erased, self.change(frame).rewrites
         return Plan(
             tuple(rewrite for node in sorted(rewrites) for rewrite in rewrites[node]),
             tuple(node for node in frame.facts.graph.nodes if node in erased),
@@ -232,7 +227,7 @@ class Removal:
         operands, results = self.operands.get((frame, node), ()), self.results.get((frame, node), ())
         bodies = tuple(self.plan(body) for body in frame.children[node])
         if operands or results or any(bodies):
-            taken = [found for found in frame.facts.taken[node] if found not in self.erased[frame]]
+            taken = [found for found in frame.facts.taken[node] if found not in self.change(frame).erased]
             elements = tuple((found, frame.facts.elements[found].path) for found in taken if found is not node)
             path = (*frame.path, node.name)
             yield CallEdit(region.call, path, tuple(sorted(operands)), tuple(sorted(results)), elements, bodies)

@@ -76,7 +76,7 @@ class _Search:
         self.nodes.add(user)
         if user.op == "output":
             return
-        found = self.facts[user]
+        found = self.facts.nodes[user]
         if found.region is not None:
             self._follow(user)
         elif not must_run(found, self.facts):

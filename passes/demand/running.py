@@ -47,12 +47,12 @@ class Running:
         """Whether `user` must run, or is known to, and reads the elements of `value`."""
         if user.op == "output":
             return True
-        found = self._facts[user]
+        found = self._facts.nodes[user]
         return (user in self._runs or must_run(found, self._facts)) and self._reads(found, value)
 
     def _hands_on(self, user: Node, value: Node) -> bool:
         """Whether `user` reads the elements of `value` as soon as its own result is needed."""
-        found = self._facts[user]
+        found = self._facts.nodes[user]
         return not found.effects.writes and found.effects.reason is None and self._reads(found, value)
 
     def _reads(self, found: NodeFacts, value: Node) -> bool:

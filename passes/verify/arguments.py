@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from torch._ops import OpOverload
@@ -18,9 +19,10 @@ def is_same_call(old: Node, new: Node) -> bool:
     """Whether two nodes call the same with arguments that do not differ."""
     if old.op != new.op or old.target != new.target:
         return False
-    kwargs, given = old.kwargs, new.kwargs
-    is_unchanged = _are_unchanged(old.args, new.args) and list(kwargs) == list(given)
-    is_unchanged = is_unchanged and _are_unchanged(tuple(kwargs.values()), tuple(given.values()))
+    was, now = old.kwargs, new.kwargs
+    is_unchanged = _are_unchanged(old.args, new.args)
+    if is_unchanged and (was or now):
+        is_unchanged = list(was) == list(now) and _are_unchanged(tuple(was.values()), tuple(now.values()))
     return is_unchanged or not any(differences(old, new))
 
 
@@ -29,6 +31,8 @@ def _are_unchanged(was: Sequence[Any], now: Sequence[Any]) -> bool:
     if len(was) != len(now):
         return False
     for one, other in zip(was, now, strict=True):
+        if one is other:
+            continue
         if type(one) is not type(other):
             return False
         if isinstance(one, Node):
@@ -37,7 +41,7 @@ def _are_unchanged(was: Sequence[Any], now: Sequence[Any]) -> bool:
         elif isinstance(one, (list, tuple)):
             if not _are_unchanged(one, other):
                 return False
-        elif one is not other and (isinstance(one, (dict, slice)) or not _is_same(one, other)):
+        elif isinstance(one, (dict, slice)) or not _is_same(one, other):
             return False
     return True
 
@@ -47,7 +51,8 @@ def differences(old: Node, new: Node) -> Iterator[Difference]:
 
     An argument that only one of them gives is held against the default that the schema has for it.
     """
-    defaults = _defaults(old) if old.target == new.target else {}
+    target: Any = old.target
+    defaults = _defaults(target) if target == new.target and isinstance(target, OpOverload) else {}
     length = max(len(old.args), len(new.args))
     yield from compare("", _filled_up(old.args, length, defaults), _filled_up(new.args, length, defaults))
     named = {name: default for name, default in defaults.items() if name in {**old.kwargs, **new.kwargs}}
@@ -58,11 +63,10 @@ def _filled_up(args: tuple[Any, ...], length: int, defaults: Mapping[int | str, 
     return [args[index] if index < len(args) else defaults.get(index, _ABSENT) for index in range(length)]
 
 
-def _defaults(node: Node) -> dict[int | str, Any]:
+@cache
+def _defaults(overload: OpOverload) -> Mapping[int | str, Any]:
     """The defaults of an operator's arguments, by position and by name."""
-    if not isinstance(node.target, OpOverload):
-        return {}
-    arguments = [(index, argument) for index, argument in enumerate(node.target._schema.arguments)]
+    arguments = [(index, argument) for index, argument in enumerate(overload._schema.arguments)]
     known = [(index, argument) for index, argument in arguments if argument.has_default_value()]
     by_position: dict[int | str, Any] = {i: a.default_value for i, a in known if not a.kwarg_only}
     return by_position | {argument.name: argument.default_value for _, argument in known}

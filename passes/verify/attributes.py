@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch.fx import GraphModule, Node
+from torch.nn import Module
 
 from passes.ops.schema import operand_nodes
 from passes.regions.calls import RegionCall
@@ -34,12 +35,15 @@ def check_state(pair: Correspondence, graphs: Collection[str]) -> None:
 
 
 def _state(module: GraphModule) -> State:
-    """In one walk: `named_parameters` and `named_buffers` take one each."""
+    """As `named_parameters` and `named_buffers` give them, which take a walk each; this takes one for both."""
     parameters: dict[str, Any] = {}
     buffers: dict[str, Any] = {}
-    for path, found in module.named_modules(remove_duplicate=False):
+    pending: list[tuple[str, Module]] = [("", module)]
+    for path, found in pending:
         for table, own in ((parameters, found._parameters), (buffers, found._buffers)):
-            table.update((f"{path}.{name}" if path else name, value) for name, value in own.items() if value is not None)
+            for name, value in own.items():
+                table[path + name] = value
+        pending += [(f"{path}{name}.", child) for name, child in found._modules.items() if child is not None]
     return {"parameters": parameters, "buffers": buffers}
 
 
@@ -57,8 +61,9 @@ def check_attributes(pair: Correspondence, regions: Mapping[Node, RegionPair]) -
     after = {region.now.node: region.now for region in regions.values()}
     judged = {node for node in pair.inserted if _names_graphs_only(node, after)}
     read_before, read_after = _Attributes(pair.before), _Attributes(pair.after)
-    for old, new in pair.kept.items():
-        if old.op not in ("get_attr", "call_module") or new.op != old.op or old in regions:
+    for old in [node for op in ("get_attr", "call_module") for node in pair.before.graph.find_nodes(op=op)]:
+        new = pair.kept.get(old)
+        if new is None or new.op != old.op or old in regions:
             continue
         same = read_before[str(old.target)] is read_after[str(new.target)]
         if not same and not _names_graphs_only(old, before, pair.kept):

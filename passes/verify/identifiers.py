@@ -25,7 +25,9 @@ def check_identifiers(pair: Correspondence) -> None:
 def _calls_graphs(pair: Correspondence) -> bool:
     """Whether a call after may call graphs: what calls none before, and is not new or changed, calls none after."""
     changed = (*pair.inserted, *(new for _, new in pair.edited))
-    return bool(pair.calls.matching(may_call_graphs)) or any(may_call_graphs((node.op, node.target)) for node in changed)
+    return bool(pair.calls.matching(may_call_graphs)) or any(
+        may_call_graphs((node.op, node.target)) for node in changed
+    )
 
 
 def _ambiguous(module: GraphModule) -> Iterator[str]:
