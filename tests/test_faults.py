@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from passes import DeadkvError
 from tests.support.commands import Run
 from tests.support.compilers import install_compiler, wait_for, wait_until_gone
+from tests.support.forked import Command, ForkedCommand, killed_at_the_end
 from tracing import compile_tkg
 from tracing.backends.process import run_logged
 from tracing.output import output_folder, write_whole
@@ -166,7 +168,11 @@ def test_a_file_on_its_own_keeps_what_it_had(tmp_path: Path, monkeypatch: pytest
 
 KILLING = """
 import os, random, shutil, signal, sys, time
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+
+for name in ("passes", "tracing"):  # the packages without what they import: torch makes a fork take 20 ms
+    sys.modules[name] = module_from_spec(find_spec(name))
 from tracing.output import output_folder
 
 root, rounds, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
@@ -198,7 +204,7 @@ print(left_over, whole)
 
 
 def test_killed_at_any_moment_the_folder_is_whole_or_absent_and_the_next_run_cleans_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLING, str(tmp_path), "200", "7"]
+    command = [sys.executable, "-c", KILLING, str(tmp_path), "200", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     left_over, whole = map(int, done.stdout.split())
@@ -219,26 +225,29 @@ def test_a_run_leaves_the_folder_of_another_that_lives(tmp_path: Path) -> None:
 HANGING = "pathlib.Path(os.environ['STARTED']).write_text(str(os.getpid())); time.sleep(600)"
 
 
-HEARS_SIGINT = ["env", "--default-signal=INT"]  # a shell starts background jobs, pytest among them, with it ignored
+def start_compiling(folder: Path, environment: Mapping[str, str], *, forked: bool) -> Command:
+    arguments = (*SMALL, "--backend", "neuronx-cc", "--out", str(folder / "out"))
+    if forked:
+        return ForkedCommand(*arguments, environment=environment, folder=folder.with_suffix(".printed"))
+    command = [sys.executable, "-m", "tracing.cli", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True)
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Command, Path]]]:
     """For each signal, `deadkv compile` in a folder of its own with a compiler that hangs."""
     root = tmp_path_factory.mktemp("running")
     path = f"{install_compiler(root / 'bin', HANGING)}{os.pathsep}{os.environ['PATH']}"
     started = {}
-    for name in ("SIGTERM", "SIGINT", "SIGKILL"):
-        folder = root / name
-        folder.mkdir()
-        environment = {**os.environ, "PATH": path, "STARTED": str(root / f"{name}.pid")}
-        command = [sys.executable, "-m", "tracing.cli", *SMALL, "--backend", "neuronx-cc", "--out", str(folder / "out")]
-        process = subprocess.Popen([*HEARS_SIGINT, *command], env=environment, stdout=-1, stderr=-1, text=True)
-        started[name] = process, folder
-    yield started
-    for process, _ in started.values():
-        process.kill()
-        process.communicate()
+    with ExitStack() as processes:
+        for name in ("SIGTERM", "SIGINT", "SIGKILL"):
+            folder = root / name
+            folder.mkdir()
+            environment = {**os.environ, "PATH": path, "STARTED": str(root / f"{name}.pid")}
+            process = start_compiling(folder, environment, forked=name != "SIGTERM")
+            processes.enter_context(killed_at_the_end(process))
+            started[name] = process, folder
+        yield started
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])

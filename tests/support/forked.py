@@ -53,8 +53,11 @@ class ForkedCommand:
         return out, error
 
 
+Command = ForkedCommand | subprocess.Popen[str]
+
+
 @contextmanager
-def killed_at_the_end(process: ForkedCommand | subprocess.Popen[str]) -> Iterator[None]:
+def killed_at_the_end(process: Command) -> Iterator[None]:
     """Leaves no process behind, whatever a test finds."""
     try:
         yield
