@@ -92,6 +92,12 @@ class _Attributes(dict[str, Any]):
         super().__init__({"": module})
 
     def __missing__(self, path: str) -> Any:
-        owner, _, name = path.rpartition(".")
-        found = self[path] = getattr(self[owner], name, None)
+        names: list[str] = []
+        while path not in self:
+            path, _, name = path.rpartition(".")
+            names.append(name)
+        found = self[path]
+        for name in reversed(names):
+            path = f"{path}.{name}" if path else name
+            found = self[path] = getattr(found, name, None)
         return found
