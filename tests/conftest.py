@@ -9,9 +9,15 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo
+from hypothesis import HealthCheck, settings
 
 from passes.registration import DEFAULT_CONTRACTS
 from tests.support.commands import Run, run_deadkv
+
+# How long an example takes depends on the machine and its load.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
@@ -20,11 +26,20 @@ def pytest_configure() -> None:
     os.environ.update(OMP_NUM_THREADS="1", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_dynamo() -> Iterator[None]:
+    """Dynamo does without what it ends each compilation with: a collection, and timing its guards on empty caches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._dynamo.config, "run_gc_after_compile", False)
+        patch.setattr("torch._dynamo.guards.profile_guard_manager", lambda *_: 0.0)
+        yield
+
+
 def pytest_collection_finish() -> None:
     """Tracing makes many small objects: the collector goes through them less often, and not through the imports."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)
+    gc.set_threshold(100_000)
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ class Reference:
 
 @pytest.fixture(scope="module", params=[llama3, llama2, qwen3, mistral, qwen3_windowed], ids=lambda make: make.__name__)
 def reference(request: pytest.FixtureRequest) -> Reference:
-    torch.manual_seed(7)
+    torch.default_generator.manual_seed(7)
     model, config = request.param()
     generator = torch.Generator().manual_seed(11)
     for parameter in model.parameters():

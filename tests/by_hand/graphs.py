@@ -24,7 +24,7 @@ def start() -> tuple[RegionBuilder, Node, Node, Node]:
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
     """Inputs of a graph of `start`."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return torch.randn(SHAPE), torch.randn(SHAPE), torch.arange(12, dtype=torch.int32).reshape(3, 4) % 9
 
 

@@ -25,7 +25,7 @@ class StaticCacheStep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 32}
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, **sizes)).eval()  # type: ignore[arg-type]
         cache = StaticCache(self.model.config, max_cache_len=8)
         cache.early_initialization(2, 2, 8, torch.float32, torch.device("cpu"))
