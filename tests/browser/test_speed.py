@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Show
-from tests.test_diff_scale import LAYERS, stacked
-from tracing.graph import diff, render_html
+from tests.test_diff_scale import large_page
 
 MEASURE = """async () => {
   const scroller = document.getElementById("scroller");
@@ -27,15 +25,10 @@ MEASURE = """async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def large() -> str:
-    before, after = stacked("operand", LAYERS), stacked("none", LAYERS)
-    return render_html(diff(before, after), before, after)
-
-
-def test_a_page_of_twenty_thousand_nodes(show: Show, large: str) -> None:
+def test_a_page_of_twenty_thousand_nodes(show: Show) -> None:
+    content = large_page()
     start = time.perf_counter()
-    page = show(large)
+    page = show(content)
     opened = time.perf_counter() - start
     assert opened < 20  # about 1 s on an idle core
     expect(page.locator("#count")).to_have_text("14 of 20,023 rows")
