@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 from torch._ops import OpOverload
@@ -82,8 +81,8 @@ class PlainOperator:
         given = call.args
         if call.kwargs or len(given) > self.arity:
             return None
-        shared = (operand_nodes(given[at]) for at in self.shares if at < len(given))
-        return Effects(aliases=tuple(chain.from_iterable(shared))) if self.shares else PURE
+        shared = [node for at in self.shares if at < len(given) for node in operand_nodes(given[at])]
+        return Effects(aliases=tuple(shared)) if self.shares else PURE
 
 
 @cache
