@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -29,18 +30,24 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="package")
+def tab(browser: Browser) -> Page:
+    """The one tab of all tests, which each opens a document of its own in: a new tab takes longer than most tests."""
+    return browser.new_page()
+
+
 Show = Callable[..., Page]
 
 
 @pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
+def show(tab: Page, tmp_path: Path) -> Iterator[Show]:
     """Opens HTML as a file: `show(content, width=390, color_scheme="dark", place="#0:3")`.
 
     `forgive` is part of the console messages that the test expects.
     """
+    file = tmp_path / "diff.html"
     complaints: list[str] = []
     forgiven: list[str] = []
-    pages: list[Page] = []
 
     def opened(
         content: str,
@@ -51,23 +58,40 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
         place: str = "",
         forgive: str = "",
     ) -> Page:
-        file = tmp_path / "diff.html"
         file.write_text(content, encoding="utf-8")
-        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=color_scheme)
-        pages.append(page)
         forgiven.extend(filter(None, [forgive]))
-        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: _check(request.url, file, complaints))
-        page.goto(f"{file.as_uri()}{place}")
-        page.wait_for_selector("html[data-ready]", state="attached")
-        return page
+        tab.set_viewport_size({"width": width, "height": height})
+        tab.emulate_media(color_scheme=color_scheme)
+        tab.goto(f"{file.as_uri()}{place}")
+        tab.wait_for_selector("html[data-ready]", state="attached")
+        return tab
 
-    yield opened
-    for page in pages:
-        page.close()
+    with _listening(tab, file, complaints):
+        yield opened
+        tab.mouse.move(0, 0)
+        tab.goto("about:blank")
     assert [line for line in complaints if not any(part in line for part in forgiven)] == []
+
+
+@contextmanager
+def _listening(tab: Page, file: Path, complaints: list[str]) -> Iterator[None]:
+    """Notes what the document says on the console, throws, asks the reader and asks the network."""
+
+    def dismiss(dialog: Dialog) -> None:
+        complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    listeners: dict[str, Callable[..., None]] = {
+        "console": lambda message: complaints.append(f"console: {message.text}"),
+        "pageerror": lambda error: complaints.append(f"error: {error}"),
+        "dialog": dismiss,
+        "request": lambda request: _check(request.url, file, complaints),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    yield
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
 
 
 def _check(url: str, file: Path, complaints: list[str]) -> None:
