@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
 from passes.errors import DeadkvError
-from tracing.graph.document import GraphDoc, Node, Parameter, Source, Type
+from tracing.graph.document import GraphDoc, Node, Parameter, Source, Type, Value
+from tracing.graph.encode import Encoder
 from tracing.graph.natural import natural
-from tracing.graph.symbols import SymbolNames
 from tracing.graph.targets import object_name, schema_of
-from tracing.graph.values import encode, tensor_type, type_of
 
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+), in [^\n]*(?:\n[ \t]*(?!File ")(\S[^\n]*))?')
 _TORCH = str(Path(torch.__file__).parent)
@@ -23,7 +23,7 @@ _TORCH = str(Path(torch.__file__).parent)
 
 def document(gm: GraphModule) -> GraphDoc:
     """The graph document of `gm` and of the graph modules nested in it. `gm` is only read."""
-    return _Reader(gm, "", {}, SymbolNames()).document()
+    return _Reader(gm, "", {}, Encoder()).document()
 
 
 def source_of(stack_trace: str | None) -> Source | None:
@@ -48,18 +48,23 @@ def _storage(tensor: torch.Tensor) -> int | None:
         return None
 
 
+_PREFIXES = {"call_method": "Tensor.", "call_module": "module:"}
+
+
 class _Reader:
     """Collects what one graph refers to while its nodes are read in order.
 
     `prefix` is the path of the graph from the outermost one, `owners` the first FQN seen for each storage. Nested
-    graphs share `owners` and `names` with the outer one, for they share its storages and symbols.
+    graphs share `owners` and `encoder` with the outer one, for they share its storages and symbols.
     """
 
-    def __init__(self, gm: GraphModule, prefix: str, owners: dict[int, str], names: SymbolNames) -> None:
+    def __init__(self, gm: GraphModule, prefix: str, owners: dict[int, str], encoder: Encoder) -> None:
         self.gm = gm
         self.prefix = prefix
         self.owners = owners
-        self.names = names
+        self.encoder = encoder
+        self.functions: dict[Any, str] = {}
+        self.sources: dict[str | None, Source | None] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         self.objects: dict[str, str] = {}
         self.schemas: dict[str, str] = {}
@@ -96,38 +101,37 @@ class _Reader:
             ) from error
 
     def _nested(self, path: str, gm: GraphModule) -> GraphDoc:
-        return _Reader(gm, f"{self.prefix}{path}.", self.owners, self.names).document()
+        return _Reader(gm, f"{self.prefix}{path}.", self.owners, self.encoder).document()
 
     def _node(self, node: FxNode) -> Node:
-        target = self._target(node)
         return Node(
-            name=node.name,
-            op=node.op,
-            target=target,
-            args=tuple(encode(arg, self.names) for arg in node.args),
-            kwargs=tuple((key, encode(node.kwargs[key], self.names)) for key in sorted(node.kwargs)),
-            type=self._type(node),
-            source=source_of(node.meta.get("stack_trace")),
+            node.name,
+            node.op,
+            self._target(node.op, node.target),
+            self.encoder.values(node.args),
+            self._keywords(node.kwargs),
+            self._type(node),
+            self._source(node.meta.get("stack_trace")),
         )
 
-    def _target(self, node: FxNode) -> str:
-        match node.op:
-            case "call_method":
-                return f"Tensor.{node.target}"
-            case "get_attr":
-                self._attribute(str(node.target))
-            case "call_module":
-                self._attribute(str(node.target))
-                return f"module:{node.target}"
-            case "call_function":
-                return self._function(node.target)
-        return str(node.target)
+    def _keywords(self, kwargs: Mapping[str, Any]) -> tuple[tuple[str, Value], ...]:
+        keys = sorted(kwargs)
+        return tuple(zip(keys, self.encoder.values(kwargs[key] for key in keys), strict=True)) if keys else ()
+
+    def _target(self, op: str, target: Any) -> str:
+        if op == "call_function":
+            return self._function(target)
+        if op in ("get_attr", "call_module"):
+            self._attribute(str(target))
+        return _PREFIXES.get(op, "") + str(target)
 
     def _function(self, target: Any) -> str:
-        name = object_name(target)
-        schema = schema_of(target)
-        if schema is not None:
-            self.schemas[name] = schema
+        name = self.functions.get(target)
+        if name is None:
+            name = self.functions[target] = object_name(target)
+            schema = schema_of(target)
+            if schema is not None:
+                self.schemas[name] = schema
         return name
 
     def _attribute(self, path: str) -> None:
@@ -147,10 +151,15 @@ class _Reader:
                 self.tensors[f"{path}.{name}"] = tensor
 
     def _type(self, node: FxNode) -> Type | None:
-        value = node.meta.get("val", node.meta.get("example_value"))
+        value = node.meta["val"] if "val" in node.meta else node.meta.get("example_value")
         if value is None and node.op == "get_attr":
             value = self.tensors.get(str(node.target))
-        return type_of(value, self.names)
+        return self.encoder.type(value)
+
+    def _source(self, stack_trace: str | None) -> Source | None:
+        if stack_trace not in self.sources:
+            self.sources[stack_trace] = source_of(stack_trace)
+        return self.sources[stack_trace]
 
     def _parameters(self) -> tuple[Parameter, ...]:
         return tuple(self._parameter(fqn) for fqn in sorted(self.tensors, key=natural))
@@ -159,4 +168,4 @@ class _Reader:
         tensor, full = self.tensors[fqn], self.prefix + fqn
         storage = _storage(tensor)
         owner = full if storage is None else self.owners.setdefault(storage, full)
-        return Parameter(fqn, tensor_type(tensor, self.names), None if owner == full else owner)
+        return Parameter(fqn, self.encoder.tensor_type(tensor), None if owner == full else owner)

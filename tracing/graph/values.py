@@ -1,4 +1,4 @@
-"""Argument values and types: from Python objects to document values, and back."""
+"""Constants of a document and the Python objects that they stand for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.fx import Node as FxNode
 
 from passes.errors import DeadkvError
-from tracing.graph.document import Const, Dim, Group, Ref, ScalarType, TensorType, Type, Value
+from tracing.graph.document import Const
 from tracing.graph.escape import quoted, shortened
-from tracing.graph.symbols import SymbolNames
-from tracing.graph.targets import object_name
-
-_SYMBOLIC = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
-_SCALARS = {bool: "bool", int: "int", float: "float"}
 
 
 def _torch_constant(kind: type) -> Callable[[str], Any]:
@@ -60,32 +54,6 @@ CONSTANTS: Mapping[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]]
     ),
     "device": (torch.device, str, torch.device),
 }
-_KIND_OF = {kind_class: kind for kind, (kind_class, _, _) in CONSTANTS.items()}
-
-
-def encode(value: Any, names: SymbolNames) -> Value:
-    """The document value of one torch.fx argument; what has no written form becomes the name of its class."""
-    if isinstance(value, FxNode):
-        return Ref(value.name)
-    if isinstance(value, dict):
-        return Group("dict", tuple(encode(item, names) for pair in value.items() for item in pair))
-    for kind, container in (("list", list), ("tuple", tuple)):
-        if isinstance(value, container):
-            return Group(kind, tuple(encode(item, names) for item in value))
-    for kind, window in (("slice", slice), ("range", range)):
-        if isinstance(value, window):
-            return Group(kind, tuple(encode(v, names) for v in (value.start, value.stop, value.step)))
-    return _encode_constant(value, names)
-
-
-def _encode_constant(value: Any, names: SymbolNames) -> Const:
-    if type(value) in _SYMBOLIC:
-        text = names.text(value)
-        return Const("int", text) if text.lstrip("-").isdecimal() else Const("sym", text)
-    kind = _KIND_OF.get(type(value))
-    if kind is None:
-        return Const("object", object_name(value))
-    return Const(kind, CONSTANTS[kind][1](value))
 
 
 def constant(const: Const) -> Any:
@@ -106,13 +74,6 @@ def is_finite(const: Const) -> bool:
     return cmath.isfinite(complex(const.text))
 
 
-def _dim(size: Any, names: SymbolNames) -> Dim:
-    if isinstance(size, torch.SymInt):
-        text = names.text(size)
-        return int(text) if text.lstrip("-").isdecimal() else text
-    return int(size)
-
-
 def contiguous_stride(shape: tuple[Any, ...]) -> tuple[Any, ...]:
     """The stride of a dense row-major tensor, in elements; a dimension of size 0 counts as 1."""
     strides: list[Any] = []
@@ -121,28 +82,3 @@ def contiguous_stride(shape: tuple[Any, ...]) -> tuple[Any, ...]:
         strides.append(step)
         step = step * (1 if isinstance(size, int) and size == 0 else size)
     return tuple(reversed(strides))
-
-
-def tensor_type(tensor: torch.Tensor, names: SymbolNames) -> TensorType:
-    """dtype, shape and, where it is not the contiguous one, stride of a real, fake or meta tensor."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    shape = tuple(_dim(size, names) for size in tensor.shape)
-    if tensor.layout is not torch.strided:
-        return TensorType(dtype, shape)
-    stride = tuple(_dim(step, names) for step in tensor.stride())
-    dense = tuple(_dim(step, names) for step in contiguous_stride(tuple(tensor.shape)))
-    ignorable = all(a == b or size == 1 for a, b, size in zip(stride, dense, shape, strict=True))
-    return TensorType(dtype, shape, None if ignorable or 0 in shape else stride)
-
-
-def type_of(value: Any, names: SymbolNames) -> Type | None:
-    """The type of a traced value (`node.meta["val"]`); None where it has none that a document can write."""
-    if isinstance(value, torch.Tensor):
-        return tensor_type(value, names)
-    if isinstance(value, tuple | list):
-        return tuple(type_of(item, names) for item in value)
-    if type(value) in _SYMBOLIC:
-        return ScalarType(_SYMBOLIC[type(value)], names.text(value))
-    if type(value) in _SCALARS:
-        return ScalarType(_SCALARS[type(value)], repr(value))
-    return None
