@@ -16,7 +16,7 @@ import torch
 from torch.fx import GraphModule
 
 from tracing.graph.check_values import check_type, check_value, fail
-from tracing.graph.document import OPS, GraphDoc, Node, Parameter, Ref, references, values
+from tracing.graph.document import OPS, GraphDoc, Node, Parameter, Ref, Type, references, values
 from tracing.graph.escape import quoted
 from tracing.graph.limits import MAX_NODES, MAX_PATH_PARTS, MAX_SUBGRAPHS
 from tracing.graph.targets import is_custom, parse_schema
@@ -93,13 +93,16 @@ def _check_nodes(doc: GraphDoc, place: str) -> None:
         raise fail(f"{place}nodes", "the last node is not an output")
     earlier: set[str] = set()
     targets: set[str] = set()
+    types: set[Type | None] = set()  # those that are right: layers repeat few
     attributes = set(_paths(doc))
     for index, node in enumerate(doc.nodes):
         here = f"{place}nodes[{index}]"
         _check_name(node.name, earlier, here)
         _check_target(node, attributes, here)
         _check_arguments(node, earlier, here)
-        check_type(node.type, here)
+        if node.type not in types:
+            check_type(node.type, here)
+            types.add(node.type)
         _check_place(node, index == len(doc.nodes) - 1, targets, here)
         earlier.add(node.name)
 

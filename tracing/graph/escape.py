@@ -32,4 +32,8 @@ def cut(found: str, limit: int = 1_000) -> str:
 
 def json_text(plain: Any, indent: int | None = None) -> str:
     """`plain` as JSON in printable ASCII: json.dumps leaves the delete character as it is."""
-    return json.dumps(plain, indent=indent, ensure_ascii=True).replace("\x7f", "\\u007f")
+    encoder = _COMPACT if indent is None else json.JSONEncoder(indent=indent)
+    return encoder.encode(plain).replace("\x7f", "\\u007f")
+
+
+_COMPACT = json.JSONEncoder()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from passes.errors import DeadkvError
 from tracing.graph import decode
 from tracing.graph.check import check
-from tracing.graph.document import Const, GraphDoc, Group, Node, Ref, ScalarType, TensorType, Type, Value
+from tracing.graph.document import Const, GraphDoc, Node, Parameter, Ref, ScalarType, Source, TensorType, Type, Value
 from tracing.graph.escape import json_text, quoted
 from tracing.graph.json_input import parse_json, read_bytes
+from tracing.graph.text import format_of
 from tracing.graph.values import is_finite
 
 SCHEMA = "deadkv.graph/1"
+Types = Mapping[Type | None, str]  # as JSON
 
 
 def dumps(doc: GraphDoc) -> str:
@@ -44,14 +46,15 @@ def loads(content: bytes | str) -> GraphDoc:
 
 
 def _members(doc: GraphDoc, first: list[str]) -> str:
+    types = {found: json_text(_type(found)) for found in doc.types}
     members = [
         *first,
         f'"name": {json_text(doc.name)}',
-        _lines("parameters", (json_text(_parameter(p)) for p in doc.parameters), "[]"),
+        _lines("parameters", (_parameter(p, types) for p in doc.parameters), "[]"),
         _lines("objects", (f"{json_text(path)}: {json_text(name)}" for path, name in doc.objects), "{}"),
         _lines("schemas", (f"{json_text(target)}: {json_text(schema)}" for target, schema in doc.schemas), "{}"),
         _lines("aliases", (json_text(list(alias)) for alias in doc.aliases), "[]"),
-        _lines("nodes", (json_text(_node(node)) for node in doc.nodes), "[]"),
+        _lines("nodes", _nodes(doc, types), "[]"),
         _lines("subgraphs", _subgraphs(doc), "{}"),
     ]
     return ",\n".join(members)
@@ -67,36 +70,45 @@ def _subgraphs(doc: GraphDoc) -> Iterator[str]:
         yield f"{json_text(path)}: {{\n{_members(graph, [])}\n}}"
 
 
-def _parameter(parameter: Any) -> dict[str, Any]:
-    return {"fqn": parameter.fqn, "type": _type(parameter.type), "tied_to": parameter.tied_to}
+def _parameter(parameter: Parameter, types: Types) -> str:
+    fqn, tied_to = json_text(parameter.fqn), json_text(parameter.tied_to)
+    return f'{{"fqn": {fqn}, "type": {types[parameter.type]}, "tied_to": {tied_to}}}'
 
 
-def _node(node: Node) -> dict[str, Any]:
-    source = None if node.source is None else {"at": node.source.at, "code": node.source.code}
-    return {
-        "name": node.name,
-        "op": node.op,
-        "target": node.target,
-        "args": [_value(arg) for arg in node.args],
-        "kwargs": {key: _value(arg) for key, arg in node.kwargs},
-        "type": _type(node.type),
-        "source": source,
-    }
+def _nodes(doc: GraphDoc, types: Types) -> Iterator[str]:
+    formats = doc.forms.spread(lambda form: _node_format(form.node, types))
+    names = [json_text(node.name) for node in doc.nodes]
+    sources = {source: json_text(_source(source)) for source in {node.source: None for node in doc.nodes}}
+    for node, name, line, reads in zip(doc.nodes, names, formats, doc.forms.reads, strict=True):
+        yield line % (name, *[names[position] for position in reads], sources[node.source])
 
 
-def _value(value: Value) -> Any:
-    match value:
-        case Ref(name):
-            return {"node": name}
-        case Const():
-            return _constant(value)
-        case Group("list", items):
-            return [_value(item) for item in items]
-        case Group("dict", items):
-            pairs = zip(items[::2], items[1::2], strict=True)
-            return {"dict": [[_value(key), _value(item)] for key, item in pairs]}
-        case Group(kind, items):
-            return {kind: [_value(item) for item in items]}
+def _node_format(node: Node, types: Types) -> str:
+    """The line of nodes like `node`: name, names of the nodes that it reads and source are to be filled in."""
+    args = ", ".join(map(_value_format, node.args))
+    kwargs = ", ".join(f"{_json_format(key)}: {_value_format(value)}" for key, value in node.kwargs)
+    head = f'{{"name": %s, "op": {_json_format(node.op)}, "target": {_json_format(node.target)}'
+    return f'{head}, "args": [{args}], "kwargs": {{{kwargs}}}, "type": {format_of(types[node.type])}, "source": %s}}'
+
+
+def _json_format(plain: Any) -> str:
+    return format_of(json_text(plain))
+
+
+def _source(source: Source | None) -> dict[str, str] | None:
+    return None if source is None else {"at": source.at, "code": source.code}
+
+
+def _value_format(value: Value) -> str:
+    if isinstance(value, Ref):
+        return '{"node": %s}'
+    if isinstance(value, Const):
+        return _json_format(_constant(value))
+    items = [_value_format(item) for item in value.items]
+    if value.kind == "dict":
+        items = list(map("[{}, {}]".format, items[::2], items[1::2]))
+    found = f"[{', '.join(items)}]"
+    return found if value.kind == "list" else f"{{{_json_format(value.kind)}: {found}}}"
 
 
 def _constant(const: Const) -> Any:

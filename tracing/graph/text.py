@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
-from tracing.graph.document import Const, Dim, GraphDoc, Group, Node, Ref, ScalarType, TensorType, Type, Value
+from tracing.graph.document import Const, Dim, GraphDoc, Group, Node, Ref, ScalarType, TensorType, Type, Value, leaves
 from tracing.graph.escape import json_text, one_line
 from tracing.graph.natural import natural
 
 _SHORT = re.compile(r"(bfloat|float|uint|int|complex)(\d.*)")
 _LETTERS = {"bfloat": "bf", "float": "f", "uint": "u", "int": "i", "complex": "c"}
+Types = Mapping[Type | None, str]  # as text
 _PLAIN = re.compile(r"[A-Za-z0-9_.:*<>-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of canonical text and, if it is a node's line, the node's name."""
-
-    text: str
-    node: str | None = None
 
 
 def text(doc: GraphDoc, *, source: bool = False) -> str:
@@ -28,24 +20,19 @@ def text(doc: GraphDoc, *, source: bool = False) -> str:
 
     With `source`, each node's line ends in a comment that says which line of the model it comes from.
     """
-    return "".join(f"{line.text}\n" for line in lines(doc, source=source))
+    return _text(doc, _Printer(source), named=True)
 
 
 def body_text(doc: GraphDoc) -> str:
     """The text of `doc` as the body of a higher-order op, which gives it operands by position: inputs have no names."""
-    return "".join(f"{line.text}\n" for line in _lines(doc, _Printer(source=False), None, named=False))
+    return _text(doc, _Printer(source=False), named=False)
 
 
-def lines(doc: GraphDoc, *, source: bool = False, numbers: Mapping[str, str] | None = None) -> list[Line]:
-    """The lines of `text`; `numbers` gives the outermost nodes other SSA numbers, by name."""
-    return _lines(doc, _Printer(source), numbers, named=True)
-
-
-def _lines(doc: GraphDoc, printer: _Printer, numbers: Mapping[str, str] | None, named: bool) -> list[Line]:
-    found = list(printer.graph("graph", doc, numbers or number(doc), named))
+def _text(doc: GraphDoc, printer: _Printer, named: bool) -> str:
+    found = list(printer.graph("graph", doc, named))
     for index, (nested, by_name) in enumerate(printer.nested):  # grows while it is printed
-        found.extend(printer.graph(f"graph @{index}", nested, number(nested), by_name))
-    return found
+        found.extend(printer.graph(f"graph @{index}", nested, by_name))
+    return "".join(f"{line}\n" for line in found)
 
 
 def called_by_name(doc: GraphDoc) -> frozenset[str]:
@@ -103,24 +90,35 @@ _CONSTANTS: dict[str, Callable[[str], str]] = {
 
 def value_text(value: Value, reference: Callable[[str], str]) -> str:
     """One argument; `reference` writes the name of a node."""
-    match value:
-        case Ref(name):
-            return reference(name)
-        case Const(kind, found):
-            return _CONSTANTS.get(kind, str)(found)
-        case Group("dict", items):
-            parts = [value_text(item, reference) for item in items]
-            return "{" + ", ".join(f"{k}: {v}" for k, v in zip(parts[::2], parts[1::2], strict=True)) + "}"
-        case Group(kind, items):
-            body = ", ".join(value_text(item, reference) for item in items)
-            return _WRAPPERS[kind](body, len(items))
+    return value_format(value) % tuple(reference(leaf.name) for leaf in leaves(value) if isinstance(leaf, Ref))
 
 
-_WRAPPERS: dict[str, Callable[[str, int], str]] = {
-    "list": lambda body, _: f"[{body}]",
-    "tuple": lambda body, size: f"({body},)" if size == 1 else f"({body})",
-    "slice": lambda body, _: f"slice({body})",
-    "range": lambda body, _: f"range({body})",
+def value_format(value: Value) -> str:
+    """One argument as a format, with %s for each node that it names."""
+    if isinstance(value, Ref):
+        return "%s"
+    if isinstance(value, Const):
+        return format_of(_CONSTANTS.get(value.kind, str)(value.text))
+    return _WRAPPERS[value.kind]([value_format(item) for item in value.items])
+
+
+def arguments_format(node: Node) -> list[str]:
+    """The arguments of a node as formats, keywords after the others."""
+    keywords = (f"{format_of(key)}={value_format(value)}" for key, value in node.kwargs)
+    return [*map(value_format, node.args), *keywords]
+
+
+def format_of(found: str) -> str:
+    """The format of a text in which nothing is to be filled in."""
+    return found.replace("%", "%%")
+
+
+_WRAPPERS: dict[str, Callable[[list[str]], str]] = {
+    "list": lambda items: f"[{', '.join(items)}]",
+    "tuple": lambda items: f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})",
+    "slice": lambda items: f"slice({', '.join(items)})",
+    "range": lambda items: f"range({', '.join(items)})",
+    "dict": lambda items: "{" + ", ".join(map("{}: {}".format, items[::2], items[1::2])) + "}",
 }
 
 
@@ -131,18 +129,21 @@ class _Printer:
         self.source = source
         self.nested: list[tuple[GraphDoc, bool]] = []  # and whether the names of its inputs count
 
-    def graph(self, title: str, doc: GraphDoc, numbers: Mapping[str, str], named: bool) -> Iterator[Line]:
-        yield Line(f"{title}:")
+    def graph(self, title: str, doc: GraphDoc, named: bool) -> Iterator[str]:
+        types = {found: type_text(found) for found in doc.types}
+        yield f"{title}:"
         if doc.parameters:
-            yield Line("  parameters:")
+            yield "  parameters:"
         for parameter in sorted(doc.parameters, key=lambda p: natural(p.fqn)):
             tied = "" if parameter.tied_to is None else f" tied to {printable(parameter.tied_to)}"
-            yield Line(f"    {printable(parameter.fqn)}: {type_text(parameter.type)}{tied}")
-        yield Line("  nodes:")
+            yield f"    {printable(parameter.fqn)}: {types[parameter.type]}{tied}"
+        yield "  nodes:"
         paths = self._paths(doc)
-        for node in doc.nodes[:-1]:
-            yield Line(f"    {self._node(node, numbers, paths, named)}{self._comment(node)}", node.name)
-        yield from _outputs(doc, numbers)
+        formats = doc.forms.spread(lambda form: self._format(form.node, types, paths, named))
+        marks = [f"%{position}" for position in range(len(doc.nodes))]
+        for node, mark, line, reads in zip(doc.nodes[:-1], marks, formats, doc.forms.reads, strict=False):
+            yield line % (mark, *[marks[position] for position in reads]) + self._comment(node)
+        yield from _outputs(doc, types)
 
     def _paths(self, doc: GraphDoc) -> dict[str, str]:
         """How to write the attributes that are no tensors: graphs by number, objects with their class."""
@@ -155,19 +156,19 @@ class _Printer:
                 self.nested.append((graphs[path], path in by_name))
         return paths
 
-    def _node(self, node: Node, numbers: Mapping[str, str], paths: Mapping[str, str], named: bool) -> str:
-        arguments = [value_text(arg, lambda name: f"%{numbers[name]}") for arg in node.args]
-        arguments += [f"{key}={value_text(arg, lambda name: f'%{numbers[name]}')}" for key, arg in node.kwargs]
-        head = f"%{numbers[node.name]}: {type_text(node.type)} = "
+    def _format(self, node: Node, types: Types, paths: Mapping[str, str], named: bool) -> str:
+        """The line of nodes like `node`: its own number is to be filled in, then those of the nodes that it reads."""
+        arguments = arguments_format(node)
+        head = f"    %s: {format_of(types[node.type])} = "
         if node.op == "placeholder":
-            name = f" {printable(node.target)}" if named else ""
+            name = format_of(f" {printable(node.target)}") if named else ""
             return f"{head}input{name}" + "".join(f" = {default}" for default in arguments)
         if node.op == "get_attr":
             known = paths.get(node.target)
-            return head + (f"parameter {printable(node.target)}" if known is None else f"attribute {known}")
+            return head + format_of(f"parameter {printable(node.target)}" if known is None else f"attribute {known}")
         target = node.target.removeprefix("module:")
         called = f"call {paths[target]}" if node.op == "call_module" else printable(node.target)
-        return f"{head}{called}({', '.join(arguments)})"
+        return f"{head}{format_of(called)}({', '.join(arguments)})"
 
     def _comment(self, node: Node) -> str:
         if not self.source or node.source is None:
@@ -175,19 +176,17 @@ class _Printer:
         return f"  # {one_line(node.source.at)}: {one_line(node.source.code)}"
 
 
-def _outputs(doc: GraphDoc, numbers: Mapping[str, str]) -> Iterator[Line]:
-    output = doc.nodes[-1]
-    returned = output.args[0]
+def _outputs(doc: GraphDoc, types: Types) -> Iterator[str]:
+    returned, numbers = doc.nodes[-1].args[0], number(doc)
     kind = f" ({returned.kind})" if isinstance(returned, Group) and returned.kind in ("tuple", "list") else ""
-    yield Line(f"  outputs{kind}:", output.name)
-    types = {node.name: node.type for node in doc.nodes}
+    yield f"  outputs{kind}:"
     updated: dict[int, list[str]] = {}
     for name, index in sorted(updates(doc)):
         updated.setdefault(index, []).append(printable(name))
     for index, value in enumerate(doc.outputs):
         mark = f"  updates {', '.join(updated[index])}" if index in updated else ""
-        shape = f"{type_text(types[value.name])} " if isinstance(value, Ref) else ""
-        yield Line(f"    {index}: {shape}{value_text(value, lambda name: f'%{numbers[name]}')}{mark}", output.name)
+        shape = f"{types[doc.by_name[value.name].type]} " if isinstance(value, Ref) else ""
+        yield f"    {index}: {shape}{value_text(value, lambda name: f'%{numbers[name]}')}{mark}"
 
 
 def updates(doc: GraphDoc) -> list[tuple[str, int]]:
