@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.graphs import decoder
-from tracing.graph import GraphDiff, diff, document, dumps, render_dot, render_html, render_text
+from tracing.graph import GraphDiff, diff, document, dumps, matching, render_dot, render_html, render_text
 from tracing.graph.chains import fold
 from tracing.graph.document import Const, GraphDoc, Group, Node, Parameter, Ref, Value
 from tracing.graph.jsonfile import loads
@@ -156,3 +156,16 @@ def test_a_large_file_reads_back() -> None:
     content = dumps(large()[0])
     assert len(content) < 10_000_000
     assert loads(content) == large()[0]
+
+
+def test_no_surroundings_are_compared_once_a_graph_is_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left after dead nodes went has its classes as before, but for the parameters that those read."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("every node of the smaller graph is matched")
+
+    monkeypatch.setattr(matching, "surroundings", refused)
+    monkeypatch.setattr(matching, "propagate", refused)
+    found = diff(stacked("dead", 3), stacked("none", 3))
+    assert len(found.differences.removed) == 5 * 3
+    assert found.differences.added == found.differences.rewired == ()

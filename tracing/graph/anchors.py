@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tracing.graph.document import GraphDoc, Node, Parameter, Type
+from tracing.graph.document import GraphDoc, Node, Type
 from tracing.graph.natural import natural
 from tracing.graph.text import body_text, called_by_name, text
+
+_Named = tuple[str, Type | None]
 
 
 @dataclass(frozen=True)
@@ -33,31 +35,37 @@ def anchors(before: GraphDoc, after: GraphDoc, *, bodies: bool = False) -> Ancho
     names = zip((name for name, _ in theirs), (name for name, _ in mine), strict=False)
     return Anchors(
         inputs=dict(names) if positional else _pair(mine, theirs),
-        parameters=_pair(_by_fqn(before.parameters), _by_fqn(after.parameters)),
+        parameters=_pair(_parameters(before), _parameters(after), in_order=_by_fqn),
         positional=positional,
     )
 
 
-def _inputs(doc: GraphDoc) -> list[tuple[str, Type | None]]:
+def _inputs(doc: GraphDoc) -> list[_Named]:
     return [(node.target, node.type) for node in doc.inputs]
 
 
-def _by_fqn(parameters: Iterable[Parameter]) -> list[tuple[str, Type | None]]:
-    return sorted(((p.fqn, p.type) for p in parameters), key=lambda pair: natural(pair[0]))
+def _parameters(doc: GraphDoc) -> list[_Named]:
+    return [(parameter.fqn, parameter.type) for parameter in doc.parameters]
 
 
-def _pair(before: Sequence[tuple[str, Type | None]], after: Sequence[tuple[str, Type | None]]) -> dict[str, str]:
+def _by_fqn(named: Iterable[_Named]) -> list[_Named]:
+    return sorted(named, key=lambda pair: natural(pair[0]))
+
+
+def _pair(
+    before: Sequence[_Named], after: Sequence[_Named], in_order: Callable[[Iterable[_Named]], list[_Named]] = list
+) -> dict[str, str]:
     names = {name for name, _ in before}
     pairs = {name: name for name, _ in after if name in names}
-    left_before = _by_type((name, found) for name, found in before if name not in pairs)
-    left_after = _by_type((name, found) for name, found in after if name not in pairs)
+    left_before = _by_type(in_order((name, found) for name, found in before if name not in pairs))
+    left_after = _by_type(in_order((name, found) for name, found in after if name not in pairs))
     for found, others in left_after.items():
         if len(left_before.get(found, ())) == len(others):
             pairs.update(zip(others, left_before[found], strict=True))
     return pairs
 
 
-def _by_type(named: Iterable[tuple[str, Type | None]]) -> dict[Type | None, list[str]]:
+def _by_type(named: Iterable[_Named]) -> dict[Type | None, list[str]]:
     groups: dict[Type | None, list[str]] = {}
     for name, found in named:
         groups.setdefault(found, []).append(name)
@@ -67,8 +75,8 @@ def _by_type(named: Iterable[tuple[str, Type | None]]) -> dict[Type | None, list
 Label = tuple[str, Hashable]
 
 
-def labels(doc: GraphDoc, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> list[Label]:
-    """What each node is, apart from its arguments. The mappings give inputs and parameters their common names."""
+def labels(doc: GraphDoc, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> Callable[[Node], Label]:
+    """What a node of `doc` is, apart from its arguments. The mappings give inputs and parameters their common names."""
     by_name = called_by_name(doc)
     contents: dict[str, Hashable] = {
         path: ("graph", text(graph) if path in by_name else body_text(graph)) for path, graph in doc.subgraphs
@@ -85,7 +93,7 @@ def labels(doc: GraphDoc, inputs: Mapping[str, str], parameters: Mapping[str, st
                 return node.op, contents[node.target.removeprefix("module:")]
         return node.op, node.target
 
-    return [label(node) for node in doc.nodes]
+    return label
 
 
 def kind(label: Label) -> Label:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tracing.graph.changes import by_name
-from tracing.graph.document import GraphDoc, Node, references
+from tracing.graph.document import GraphDoc, Node
 from tracing.graph.sizes import nbytes
-from tracing.graph.structure import Interner, slots, strip_names
+from tracing.graph.structure import Interner, strip_names
 
 _DIGITS = re.compile(r"\d+")
 
@@ -38,7 +37,8 @@ class Fold:
 
 def fold(doc: GraphDoc, names: Iterable[str]) -> tuple[Fold, ...]:
     """The chains that the nodes called `names` form in `doc`, equal ones together, by first appearance."""
-    return _Folder(doc, frozenset(names)).folds()
+    found = frozenset(names)
+    return _Folder(doc, found).folds() if found else ()
 
 
 def digitless(name: str) -> str:
@@ -48,14 +48,21 @@ def digitless(name: str) -> str:
 
 class _Folder:
     def __init__(self, doc: GraphDoc, names: frozenset[str]) -> None:
-        self.nodes = by_name(doc)
+        self.nodes = doc.by_name
         self.names = names
         self.users: dict[str, dict[str, None]] = {}
-        self.places: dict[tuple[str, str], list[str]] = {}  # the slots in which a node reads another
-        for node in doc.nodes:
-            for slot, name in slots(node):
-                self.users.setdefault(name, {})[node.name] = None
-                self.places.setdefault((node.name, name), []).append(".".join(map(str, slot)))
+        self.places: dict[tuple[str, str], list[str]] = {}  # the slots in which a node reads one of `names`
+        self.reads: dict[str, list[str]] = {}
+        slots = doc.forms.spread(lambda form: [".".join(map(str, slot)) for slot in form.slots])
+        inside = [node.name in names for node in doc.nodes]
+        for position, (node, reads) in enumerate(zip(doc.nodes, doc.forms.reads, strict=True)):
+            if inside[position]:
+                self.reads[node.name] = [doc.nodes[read].name for read in reads]
+            for place, read in zip(slots[position], reads, strict=True):
+                if inside[read]:
+                    name = doc.nodes[read].name
+                    self.users.setdefault(name, {})[node.name] = None
+                    self.places.setdefault((node.name, name), []).append(place)
         self.order = [node.name for node in doc.nodes if node.name in names]
         self.interner = Interner()
         self.prints: dict[str, int] = {}
@@ -84,7 +91,7 @@ class _Folder:
 
     def _chain(self, head: str, members: list[str]) -> Chain:
         own = set(members)
-        reads = (name for member in members for name in references(self.nodes[member]) if name not in own)
+        reads = (name for member in members for name in self.reads[member] if name not in own)
         attributes = [self.nodes[name] for name in members if self.nodes[name].op == "get_attr"]
         sizes = [nbytes(self.nodes[name].type) for name in members if self.nodes[name].op not in _STORED]
         return Chain(
@@ -98,13 +105,13 @@ class _Folder:
 
     def _spine(self, head: str, own: set[str]) -> tuple[str, ...]:
         spine = [head]
-        while (operand := next((n for n in references(self.nodes[spine[-1]]) if n in own), None)) is not None:
+        while (operand := next((n for n in self.reads[spine[-1]] if n in own), None)) is not None:
             spine.append(operand)
         return tuple(reversed(spine))
 
     def _fingerprint(self, name: str, heads: Mapping[str, str]) -> Hashable:
         node = self.nodes[name]
-        operands = [self._operand(operand, heads[name], heads) for _, operand in slots(node)]
+        operands = [self._operand(operand, heads[name], heads) for operand in self.reads[name]]
         users = sorted(self._user(user, name) for user in self.users.get(name, ()))
         return (*self._what(node), strip_names(node), node.type, *operands, *users)
 

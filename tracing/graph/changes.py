@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracing.graph.document import GraphDoc, Node, Value
+from tracing.graph.document import Value
 
 ADDED = "+"  # marks the name of a node that only the after graph has
 
@@ -49,8 +49,3 @@ class Differences:
     changed: tuple[NodeChange, ...] = ()
     reordered: tuple[NodeChange, ...] = ()
     interface: tuple[InterfaceChange, ...] = ()
-
-
-def by_name(doc: GraphDoc) -> dict[str, Node]:
-    """The nodes of `doc` by name."""
-    return {node.name: node for node in doc.nodes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tracing.graph.anchors import Anchors
 from tracing.graph.changes import ADDED, Change, NodeChange
@@ -30,12 +30,10 @@ class Classifier:
         self.attributes = _attribute_names(self.before, {}), _attribute_names(self.after, anchors.parameters)
         self.schemas = dict(self.before.schemas)
         self.symbols: dict[str, str] = {}
-        self.names = {node.name: self._name(position) for position, node in enumerate(self.after.nodes)}
-
-    def _name(self, after: int) -> str:
-        """The before graph's name for a node of the after graph."""
-        one = self.matching.pairs.backward[after]
-        return self.before.nodes[one].name if one >= 0 else ADDED + self.after.nodes[after].name
+        self.names = {  # the before graph's, of each node of the after graph
+            node.name: self.before.nodes[one].name if one >= 0 else ADDED + node.name
+            for node, one in zip(self.after.nodes, matching.pairs.backward, strict=True)
+        }
 
     def removed(self) -> tuple[str, ...]:
         """Names of the before nodes that match none."""
@@ -58,15 +56,26 @@ class Classifier:
                         group.append(NodeChange(*names, tuple(changes)))
         return tuple(found[0]), tuple(found[1]), tuple(found[2])
 
-    def _compare(self, one: int, other: int) -> tuple[list[Change], list[Change], list[Change]]:
+    def _compare(self, one: int, other: int) -> tuple[Sequence[Change], Sequence[Change], Sequence[Change]]:
         before, after = self.before.nodes[one], self.after.nodes[other]
+        order = list(self._order(one, other))
+        if self._same(one, other):
+            return (), list(self._target(before, after)), order
         self._bind(before.type, after.type)
         arguments = list(argument_changes(before, after, self.names.__getitem__, self._slot_name(before)))
         rewired = [change for change in arguments if reads_nodes(change)]
         changed = [change for change in arguments if not reads_nodes(change) and not self._same_symbols(change)]
-        return rewired, [*self._attributes(before, after), *changed], list(self._order(one, other))
+        return rewired, [*self._target(before, after), *self._type_change(before, after), *changed], order
 
-    def _attributes(self, before: Node, after: Node) -> Iterator[Change]:
+    def _same(self, one: int, other: int) -> bool:
+        """Whether two nodes are of one form without symbols and read the same nodes."""
+        mine, theirs = self.matching.before, self.matching.after
+        if mine.forms[one] != theirs.forms[other] or mine.expressions[one]:
+            return False
+        forward = self.matching.pairs.forward
+        return tuple([forward[operand] for operand in mine.operands[one]]) == theirs.operands[other]
+
+    def _target(self, before: Node, after: Node) -> Iterator[Change]:
         if before.op in ("get_attr", "call_module"):
             one, other = (
                 names.get(node.target.removeprefix("module:"))
@@ -74,11 +83,15 @@ class Classifier:
             )
             if one != other:
                 yield Change("target", one, other)
+
+    def _type_change(self, before: Node, after: Node) -> Iterator[Change]:
         if before.type != self._type(after.type):
             yield Change("type", type_text(before.type), type_text(after.type))
 
     def _order(self, one: int, other: int) -> Iterator[Change]:
         """The effect that a node follows, where both graphs have both effects but in another order."""
+        if self.matching.before.after[one] == self.matching.after.after[other] == ():
+            return
         pairs = self.matching.pairs
         mine = {effect for effect in self.matching.before.after[one] if pairs.forward[effect] >= 0}
         theirs = {pairs.backward[effect] for effect in self.matching.after.after[other]} - {-1}

@@ -153,7 +153,10 @@ def count_nodes(doc: GraphDoc) -> int:
 
 def count_ops(doc: GraphDoc) -> Counter[str]:
     """Nodes of a graph and of the graphs nested in it by operator, or by `op` where nothing is called."""
-    ops = Counter(node.target if node.op.startswith("call") else node.op for node in doc.nodes)
+    ops: Counter[str] = Counter()
+    for number, count in Counter(doc.forms.numbers).items():
+        node = doc.forms.distinct[number].node
+        ops[node.target if node.op.startswith("call") else node.op] += count
     for _, graph in doc.subgraphs:
         ops.update(count_ops(graph))
     return ops

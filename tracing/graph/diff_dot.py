@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tracing.graph.changes import ADDED, by_name
+from tracing.graph.changes import ADDED
 from tracing.graph.diff import GraphDiff
 from tracing.graph.document import GraphDoc, references
 from tracing.graph.escape import one_line
@@ -111,7 +111,7 @@ def _reads(doc: GraphDoc, names: dict[str, str]) -> Iterator[Edge]:
 
 
 def _nodes(diff: GraphDiff, prefix: str, styles: dict[str, str]) -> Iterator[str]:
-    before, after = by_name(diff.before), by_name(diff.after)
+    before, after = diff.before.by_name, diff.after.by_name
     for name, style in styles.items():
         node = before[name] if name in before else after[name.removeprefix(ADDED)]
         label = quoted(name, short_op(node), type_text(node.type))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tracing.graph.chains import Chain, Fold
-from tracing.graph.changes import NodeChange, by_name
+from tracing.graph.changes import NodeChange
 from tracing.graph.document import GraphDoc
 from tracing.graph.interface import side_text
 from tracing.graph.reasons import Reasons, Site
@@ -43,7 +43,7 @@ def diff_dict(diff: GraphDiff) -> dict[str, Any]:
 
 def _chains(doc: GraphDoc, folds: Iterable[Fold], reasons: Reasons) -> list[dict[str, Any]]:
     sites = reasons.by_node()
-    nodes = by_name(doc)
+    nodes = doc.by_name
 
     def entry(chain: Chain) -> dict[str, Any]:
         found = dict.fromkeys(sites[name].reason for name in chain.nodes if name in sites)

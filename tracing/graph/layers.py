@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from tracing.graph.chains import Chain, ranges
-from tracing.graph.changes import by_name
 from tracing.graph.diff import GraphDiff
 from tracing.graph.document import Node
 from tracing.graph.reasons import Site
@@ -33,7 +32,7 @@ def layer_rows(diff: GraphDiff) -> list[LayerRow]:
     """What was removed, layer by layer; neighbouring layers that lost the same are one row."""
     layers: dict[int, list[tuple[Chain, str]]] = {}
     sites = diff.reasons.by_node()
-    nodes = by_name(diff.before)
+    nodes = diff.before.by_name
     for folded in diff.removed_folds:
         for chain in folded.chains:
             layer = _layer(chain, sites, nodes)

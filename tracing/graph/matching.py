@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tracing.graph.anchors import Anchors, labels
 from tracing.graph.document import GraphDoc
@@ -53,25 +54,37 @@ Classes = tuple[list[int], list[int]]
 
 
 def _match_rest(pairs: Pairs, forward: Classes, backward: Classes, interner: Interner) -> None:
+    """Takes the steps in turn, as long as both graphs have nodes to match."""
+    for step in _steps(pairs, forward, backward, interner):
+        if pairs.complete:
+            return
+        step()
+
+
+def _steps(pairs: Pairs, forward: Classes, backward: Classes, interner: Interner) -> Iterator[Callable[[], None]]:
     """First what inputs and parameters tell, then names, then what outputs tell, then what is merely likely."""
-    pairs.match_unique(*forward)
-    _propagate_sure(pairs)
+    sure = partial(propagate, pairs, equal_node, sure=True), partial(propagate, pairs, equal_kind, sure=True)
+    likely = partial(propagate, pairs, equal_kind, sure=False)
+    yield partial(pairs.match_unique, *forward)
+    yield from sure
     for radius in _RADII:
-        around = surroundings(pairs, radius, interner)
-        pairs.match_unique(*around.both)
-        pairs.match_unique(*around.operands)
-    pairs.match_names()
-    _propagate_sure(pairs)
-    pairs.match_outputs()
-    pairs.match_unique(*backward)
+        yield partial(_match_around, pairs, radius, interner)
+    yield pairs.match_names
+    yield from sure
+    yield pairs.match_outputs
+    yield partial(pairs.match_unique, *backward)
     for radius in _RADII:
-        pairs.match_unique(*surroundings(pairs, radius, interner).users)
-    propagate(pairs, equal_node, sure=False)
-    propagate(pairs, equal_kind, sure=False)
-    pairs.match_groups(*forward)
-    propagate(pairs, equal_kind, sure=False)
+        yield partial(_match_users, pairs, radius, interner)
+    yield from (partial(propagate, pairs, equal_node, sure=False), likely)
+    yield partial(pairs.match_groups, *forward)
+    yield likely
 
 
-def _propagate_sure(pairs: Pairs) -> None:
-    propagate(pairs, equal_node, sure=True)
-    propagate(pairs, equal_kind, sure=True)
+def _match_around(pairs: Pairs, radius: int, interner: Interner) -> None:
+    around = surroundings(pairs, radius, interner)
+    pairs.match_unique(*around.both)
+    pairs.match_unique(*around.operands)
+
+
+def _match_users(pairs: Pairs, radius: int, interner: Interner) -> None:
+    pairs.match_unique(*surroundings(pairs, radius, interner).users)

@@ -48,7 +48,7 @@ def _surroundings(graph: Structure, known: list[int], radius: int, interner: Int
 def _inward(graph: Structure, last: list[int], free: list[int], interner: Interner) -> list[int]:
     found = list(last)
     for position in free:
-        operands = [last[operand] for _, operand in graph.operands[position]]
+        operands = [last[operand] for operand in graph.operands[position]]
         found[position] = interner.number(("in", graph.labels[position], graph.skeletons[position], *operands))
     return found
 
@@ -81,7 +81,7 @@ def propagate(pairs: Pairs, key: Key, *, sure: bool) -> None:
     Otherwise those are matched in order.
     """
     queue = deque(one for one, other in enumerate(pairs.forward) if other >= 0)
-    while queue:
+    while queue and not pairs.complete:
         one = queue.popleft()
         other = pairs.forward[one]
         found = _operands(pairs, one, other, key) + _users(pairs, one, other, key, sure)
@@ -92,10 +92,10 @@ def propagate(pairs: Pairs, key: Key, *, sure: bool) -> None:
 
 
 def _operands(pairs: Pairs, one: int, other: int, key: Key) -> list[tuple[int, int]]:
-    theirs = dict(pairs.after.operands[other])
+    theirs = pairs.after.by_slot(other)
     return [
         (operand, theirs[slot])
-        for slot, operand in pairs.before.operands[one]
+        for slot, operand in pairs.before.by_slot(one).items()
         if slot in theirs and key(pairs.before, operand) == key(pairs.after, theirs[slot])
     ]
 

@@ -5,9 +5,7 @@ Graphs in which every node follows the same effects compute the same, however el
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
+from tracing.graph.document import GraphDoc, Node
 from tracing.graph.effects import PURE, UNKNOWN, Effect, Slot, effect_of
 
 _ELSEWHERE = -1  # effects that are no memory: random state, collectives
@@ -16,15 +14,16 @@ _ELSEWHERE = -1  # effects that are no memory: random state, collectives
 def predecessors(doc: GraphDoc) -> list[tuple[int, ...]]:
     """For each node, the positions of the last effects, before it, on anything that it reads or writes."""
     schemas = dict(doc.schemas)
-    effects = [_effect(node, schemas) for node in doc.nodes]
+    effects = doc.forms.spread(lambda form: _effect(form.node, schemas))
     if not any(effect.ordered or effect.writes != frozenset() for effect in effects):
         return [()] * len(doc.nodes)
-    places = _places(doc, effects)
+    operands = _operands(doc)
+    places = _places(doc, effects, operands)
     last: dict[int, int] = {}
     found = []
-    for position, (node, effect) in enumerate(zip(doc.nodes, effects, strict=True)):
-        touched = {places[name] for _, name in _operands(node)}
-        written = {places[name] for slot, name in _operands(node) if _has(effect.writes, slot)}
+    for position, (effect, reads) in enumerate(zip(effects, operands, strict=True)):
+        touched = {places[read] for _, read in reads}
+        written = {places[read] for slot, read in reads if _has(effect.writes, slot)}
         if effect.ordered:
             touched.add(_ELSEWHERE)
             written.add(_ELSEWHERE)
@@ -46,27 +45,24 @@ def _has(slots: frozenset[Slot] | None, slot: Slot) -> bool:
     return slots is None or slot in slots
 
 
-def _operands(node: Node) -> Iterator[tuple[Slot, str]]:
-    arguments: list[tuple[Slot, Value]] = [*enumerate(node.args), *node.kwargs]
-    for slot, value in arguments:
-        for leaf in leaves(value):
-            if isinstance(leaf, Ref):
-                yield slot, leaf.name
+def _operands(doc: GraphDoc) -> list[list[tuple[Slot, int]]]:
+    """For each node the positions that it reads and the arguments that hold them."""
+    slots = doc.forms.spread(lambda form: [slot[0] for slot in form.slots])
+    return [list(zip(found, reads, strict=True)) for found, reads in zip(slots, doc.forms.reads, strict=True)]
 
 
-def _places(doc: GraphDoc, effects: list[Effect]) -> dict[str, int]:
+def _places(doc: GraphDoc, effects: list[Effect], operands: list[list[tuple[Slot, int]]]) -> list[int]:
     """A number for the memory each node's value may lie in; values that may overlap have the same one."""
     owners = {p.fqn: p.tied_to or p.fqn for p in doc.parameters}
-    positions = {node.name: position for position, node in enumerate(doc.nodes)}
     first: dict[str, int] = {}
     places = _DisjointSets(len(doc.nodes))
-    for position, (node, effect) in enumerate(zip(doc.nodes, effects, strict=True)):
+    for position, (node, effect, reads) in enumerate(zip(doc.nodes, effects, operands, strict=True)):
         if node.op == "get_attr":
             places.join(position, first.setdefault(owners.get(node.target, node.target), position))
-        for slot, name in _operands(node):
+        for slot, read in reads:
             if _has(effect.aliases, slot):
-                places.join(position, positions[name])
-    return {name: places.find(position) for name, position in positions.items()}
+                places.join(position, read)
+    return [places.find(position) for position in range(len(doc.nodes))]
 
 
 class _DisjointSets:

@@ -19,11 +19,18 @@ class Pairs:
         self.after = after
         self.forward = [_FREE] * len(before.labels)
         self.backward = [_FREE] * len(after.labels)
+        self.left = min(len(self.forward), len(self.backward))
+
+    @property
+    def complete(self) -> bool:
+        """Whether one of the graphs has no free node left, so that nothing more can match."""
+        return self.left == 0
 
     def add(self, one: int, other: int) -> None:
         """Match two free nodes."""
         self.forward[one] = other
         self.backward[other] = one
+        self.left -= 1
 
     def free(self, one: int, other: int) -> bool:
         """Whether neither node is matched yet."""
@@ -54,7 +61,7 @@ class Pairs:
         if len(group) > 1 or len(candidates) > 1:
             names = {self.after.doc.nodes[other].name: other for other in candidates}
             self._match_by(((self.before.doc.nodes[one].name, one) for one in group), names)
-            reads = {tuple(o for _, o in self.after.operands[other]): other for other in candidates}
+            reads = {self.after.operands[other]: other for other in candidates}
             self._match_by(((self._translated(one), one) for one in group), reads)
         left = [one for one in group if self.forward[one] == _FREE]
         free = [other for other in candidates if self.backward[other] == _FREE]
@@ -68,14 +75,14 @@ class Pairs:
                 self.add(one, other)
 
     def _translated(self, one: int) -> tuple[int, ...]:
-        return tuple(self.forward[operand] for _, operand in self.before.operands[one])
+        return tuple([self.forward[operand] for operand in self.before.operands[one]])
 
     def contradict(self, one: int, other: int) -> bool:
         """Whether an operand of one node is matched, but not to what the other node reads in that slot."""
-        theirs = dict(self.after.operands[other])
+        theirs = self.after.by_slot(other)
         return any(
             self.forward[operand] != theirs[slot]
-            for slot, operand in self.before.operands[one]
+            for slot, operand in self.before.by_slot(one).items()
             if slot in theirs and (self.forward[operand] != _FREE or self.backward[theirs[slot]] != _FREE)
         )
 
@@ -90,8 +97,7 @@ class Pairs:
     def _same_by_name(self, one: int, other: int) -> bool:
         if self.before.labels[one] != self.after.labels[other]:
             return False
-        mine = dict(self.before.operands[one])
-        theirs = dict(self.after.operands[other])
+        mine, theirs = self.before.by_slot(one), self.after.by_slot(other)
         shared = mine.keys() & theirs.keys()
         if shared:
             return all(self._agree(mine[slot], theirs[slot]) for slot in shared)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tracing.graph.diff import GraphDiff
-from tracing.graph.document import Node
 
 ENOUGH = 0.5
 
@@ -22,17 +19,12 @@ def _calls(diff: GraphDiff) -> tuple[int, int]:
     """Calls that both graphs have unchanged, and those of the smaller graph."""
     found = diff.differences
     touched = {change.name for change in (*found.rewired, *found.changed)}
-    calls = {node.name for node in diff.before.nodes if _is_call(node)}
+    before, after = (
+        doc.forms.spread(lambda form: form.node.op.startswith("call")) for doc in (diff.before, diff.after)
+    )
+    calls = {node.name for node, is_call in zip(diff.before.nodes, before, strict=True) if is_call}
     shared = sum(name in calls and name not in touched for name, _ in diff.matches)
-    return shared, min(_count(diff.before.nodes), _count(diff.after.nodes))
-
-
-def _count(nodes: Sequence[Node]) -> int:
-    return sum(map(_is_call, nodes))
-
-
-def _is_call(node: Node) -> bool:
-    return node.op.startswith("call")
+    return shared, min(sum(before), sum(after))
 
 
 def _parameters(diff: GraphDiff) -> tuple[int, int]:

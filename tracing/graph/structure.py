@@ -5,15 +5,13 @@ A forward class holds nodes that compute the same from the same inputs; a backwa
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tracing.graph.anchors import Label, kind
 from tracing.graph.document import Const, GraphDoc, Group, Node, Ref, ScalarType, TensorType, Type, Value
 from tracing.graph.order import predecessors
 from tracing.graph.symbols import rename, symbols_of
-
-Slot = tuple[int | str, ...]  # the way to an argument: (0,), (3, 2), ("dtype",)
 
 
 class Interner:
@@ -32,67 +30,65 @@ class Structure:
     """A graph by position, everything else as numbers of one `Interner`.
 
     Attributes:
+        forms: the form of each node.
+        expressions: the symbolic expressions in its type and constants.
         labels: what each node is: op and target.
         kinds: the same without what a change may touch (`anchors.kind`).
         skeletons: the constants of each node and the shape of its arguments.
         contexts: label, skeleton and the labels of the operands.
-        operands: the (slot, position) pairs that each node reads.
+        slots: where each node reads others, in argument order.
+        operands: the positions that it reads there.
         users: the (slot, position) pairs that read each node.
         after: positions of the effects that each node follows.
     """
 
     doc: GraphDoc
+    forms: list[int]
+    expressions: list[tuple[str, ...]]
     labels: list[int]
     kinds: list[int]
     skeletons: list[int]
     contexts: list[int]
-    operands: list[list[tuple[int, int]]]
+    slots: list[tuple[int, ...]]
+    operands: tuple[tuple[int, ...], ...]
     users: list[list[tuple[int, int]]]
     after: list[tuple[int, ...]]
 
+    def by_slot(self, position: int) -> dict[int, int]:
+        """The positions that a node reads, by slot."""
+        return dict(zip(self.slots[position], self.operands[position], strict=True))
 
-def structure(doc: GraphDoc, labels: Sequence[Label], interner: Interner) -> Structure:
-    """Index `doc`; `labels` says for each node what it is, in terms that hold in both graphs of a comparison."""
-    positions = {node.name: position for position, node in enumerate(doc.nodes)}
-    operands = [
-        [(interner.number(("slot", slot)), positions[name]) for slot, name in slots(node)] for node in doc.nodes
-    ]
-    users: list[list[tuple[int, int]]] = [[] for _ in doc.nodes]
-    for position, reads in enumerate(operands):
-        for slot, operand in reads:
-            users[operand].append((slot, position))
-    own = [interner.number(("label", label)) for label in labels]
-    skeletons = [interner.number(("skeleton", *strip_names(node))) for node in doc.nodes]
-    contexts = [
-        interner.number(("context", label, skeleton, *(own[operand] for _, operand in reads)))
-        for label, skeleton, reads in zip(own, skeletons, operands, strict=True)
-    ]
+
+def structure(doc: GraphDoc, label: Callable[[Node], Label], interner: Interner) -> Structure:
+    """Index `doc`; `label` says what a node is, apart from its arguments, in terms that hold in both graphs."""
+    spread, number, reads = doc.forms.spread, interner.number, doc.forms.reads
+    slots = spread(lambda form: tuple([number(("slot", slot)) for slot in form.slots]))
+    labels = spread(lambda form: number(("label", label(form.node))))
+    skeletons = spread(lambda form: number(("skeleton", strip_names(form.node))))
     return Structure(
         doc=doc,
-        labels=own,
-        kinds=[interner.number(("label", kind(label))) for label in labels],
+        forms=spread(lambda form: number(("form", form.key))),
+        expressions=spread(lambda form: tuple(_expressions(form.node))),
+        labels=labels,
+        kinds=spread(lambda form: number(("label", kind(label(form.node))))),
         skeletons=skeletons,
-        contexts=contexts,
-        operands=operands,
-        users=users,
+        contexts=[
+            number(("context", what, skeleton, *[labels[operand] for operand in operands]))
+            for what, skeleton, operands in zip(labels, skeletons, reads, strict=True)
+        ],
+        slots=slots,
+        operands=reads,
+        users=_users(slots, reads),
         after=predecessors(doc),
     )
 
 
-def slots(node: Node) -> Iterator[tuple[Slot, str]]:
-    """The slot and name of every node that `node` reads."""
-    for index, value in enumerate(node.args):
-        yield from _slots(value, (index,))
-    for key, value in node.kwargs:
-        yield from _slots(value, (key,))
-
-
-def _slots(value: Value, slot: Slot) -> Iterator[tuple[Slot, str]]:
-    if isinstance(value, Ref):
-        yield slot, value.name
-    elif isinstance(value, Group):
-        for index, item in enumerate(value.items):
-            yield from _slots(item, (*slot, index))
+def _users(slots: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    users: list[list[tuple[int, int]]] = [[] for _ in reads]
+    for position, operands in enumerate(reads):
+        for slot, operand in zip(slots[position], operands, strict=True):
+            users[operand].append((slot, position))
+    return users
 
 
 def strip_names(node: Node) -> tuple[Hashable, ...]:
@@ -113,28 +109,34 @@ def forward_classes(graph: Structure, interner: Interner) -> list[int]:
     """A class for each node: what it is, its constants, type, operands' classes and the effects it follows."""
     classes: list[int] = []
     symbols: dict[str, str] = {}
-    for position, node in enumerate(graph.doc.nodes):
-        key = (
-            graph.labels[position],
-            graph.skeletons[position],
-            tuple(classes[operand] for _, operand in graph.operands[position]),
-            tuple(sorted(classes[effect] for effect in graph.after[position])),
-        )
-        expressions = list(_expressions(node))
-        fresh = [s for e in expressions for s in symbols_of(e) if s not in symbols]
-        for index, symbol in enumerate(dict.fromkeys(fresh)):
-            prefix = symbol.rstrip("0123456789")
-            symbols[symbol] = f"{prefix}{interner.number(('symbol', key, index))}"
-        renamed = tuple(rename(expression, symbols) for expression in expressions)
-        classes.append(interner.number((*key, _plain(node.type), renamed)))
+    types = graph.doc.forms.spread(lambda form: interner.number(("type", _plain(form.node.type))))
+    for position, (written, reads, follows) in enumerate(
+        zip(graph.expressions, graph.operands, graph.after, strict=True)
+    ):
+        operands = tuple([classes[operand] for operand in reads])
+        effects = tuple(sorted([classes[effect] for effect in follows]))
+        key = "forward", graph.labels[position], graph.skeletons[position], operands, effects
+        renamed = _renamed(written, symbols, key, interner) if written else ()
+        classes.append(interner.number((key, types[position], renamed)))
     return classes
+
+
+def _renamed(
+    expressions: tuple[str, ...], symbols: dict[str, str], key: Hashable, interner: Interner
+) -> tuple[str, ...]:
+    """Expressions in terms of where symbols are first met; the node of `key` is where those not in `symbols` are."""
+    fresh = [s for e in expressions for s in symbols_of(e) if s not in symbols]
+    for index, symbol in enumerate(dict.fromkeys(fresh)):
+        prefix = symbol.rstrip("0123456789")
+        symbols[symbol] = f"{prefix}{interner.number(('symbol', key, index))}"
+    return tuple(rename(expression, symbols) for expression in expressions)
 
 
 def backward_classes(graph: Structure, interner: Interner) -> list[int]:
     """A class for each node: what it is, what it reads, its constants, and the classes and slots of its users."""
     classes = [0] * len(graph.doc.nodes)
     for position in reversed(range(len(classes))):
-        uses = sorted((classes[user], slot) for slot, user in graph.users[position])
+        uses = sorted([(classes[user], slot) for slot, user in graph.users[position]])
         classes[position] = interner.number(("backward", graph.contexts[position], *uses))
     return classes
 

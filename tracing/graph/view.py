@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tracing.graph.chains import Chain, Fold, digitless, span
-from tracing.graph.changes import Change, InterfaceChange, NodeChange, by_name
+from tracing.graph.changes import Change, InterfaceChange, NodeChange
 from tracing.graph.diff import GraphDiff, count_nodes
 from tracing.graph.document import GraphDoc, Node, Ref, Value, leaves
 from tracing.graph.interface import side_text
@@ -95,7 +95,7 @@ def _interface_row(group: list[InterfaceChange]) -> str:
 
 def chain_rows(diff: GraphDiff, doc: GraphDoc, folds: Iterable[Fold]) -> list[ChainRow]:
     """The folded chains `folds` of `doc`, one of the graphs of `diff`, a row each."""
-    nodes = by_name(doc)
+    nodes = doc.by_name
     sites = diff.reasons.by_node()
     return [_chain_row(folded, nodes, sites) for folded in folds]
 
@@ -131,8 +131,8 @@ def spine_text(chain: Chain, nodes: dict[str, Node]) -> str:
 
 def change_rows(diff: GraphDiff, found: Sequence[NodeChange]) -> list[ChangeRow]:
     """Changed nodes, equal changes together."""
-    nodes = by_name(diff.before)
-    added = by_name(diff.after)
+    nodes = diff.before.by_name
+    added = diff.after.by_name
     groups: dict[Hashable, list[NodeChange]] = {}
     for change in found:
         groups.setdefault((diff.reasons.rules.get(change.name), _change_key(change, nodes, added)), []).append(change)
