@@ -264,3 +264,15 @@ def test_nested_differences_show_in_every_rendering() -> None:
     assert 'subgraph "cluster region/"' in render_dot(found)
     assert found.to_dict()["subgraphs"][0]["diff"]["removed"][0]["count"] == 1
     assert render_text(found, color=False).startswith("nodes 17 -> 12 (-5)\n")
+
+
+def test_a_node_of_one_text_that_reads_other_nodes_is_shown_twice() -> None:
+    """An output is no changed node: what it returns is a change of the interface."""
+
+    def returning(name: str) -> GraphDoc:
+        calls = [Node(f"n{index}", "call_function", f"my.op{index}", (Ref("x"),)) for index in range(2)]
+        return GraphDoc("M", (Node("x", "placeholder", "x"), *calls, Node("output", "output", "output", (Ref(name),))))
+
+    rows = pages(diff(returning("n0"), returning("n1"))).data["panes"][0]["rows"]
+    assert [row["a"] for row in rows[:3]] == [1, 1, 1]
+    assert (rows[3]["s"], rows[3]["b"][3:], rows[3]["a"][3:]) == (0, ["%1", [1]], ["%2", [2]])

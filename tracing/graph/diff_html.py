@@ -91,7 +91,11 @@ def _sections(diff: GraphDiff, data: PageData) -> Iterator[Section]:
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = page_environment("tracing.graph")
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": True}
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "ensure_ascii": True,
+        "check_circular": False,
+    }
     environment.filters.update(counted=counted, interface=interface_rows, ends=path_ends)
     return environment.get_template("diff.html.j2")
 

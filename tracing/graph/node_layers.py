@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tracing.graph.document import GraphDoc, Node, references
+from tracing.graph.document import GraphDoc, Node
 from tracing.graph.reasons import Site
 
 _LAYER = re.compile(r"(?:^|[._])(?:layers?|blocks?|h)[._](\d{1,9})(?:[._]|$)")
@@ -23,14 +23,13 @@ def node_layers(doc: GraphDoc, caches: Mapping[str, int]) -> dict[str, int]:
     A parameter or input has the layer in its name (`layers.3.`, `h.3.`) or its cache's. Whatever is computed has the
     last layer that it is computed from, since each layer reads the one before. The output has none.
     """
-    found: dict[str, int] = {}
-    for node in doc.nodes[:-1]:
-        layer = _own(node, caches)
+    layers: list[int | None] = []
+    own = doc.forms.spread(lambda form: _own(form.node, caches))
+    for layer, reads in zip(own[:-1], doc.forms.reads, strict=False):
         if layer is None:
-            layer = max((found[name] for name in references(node) if name in found), default=None)
-        if layer is not None:
-            found[node.name] = layer
-    return found
+            layer = max([known for read in reads if (known := layers[read]) is not None], default=None)
+        layers.append(layer)
+    return {node.name: layer for node, layer in zip(doc.nodes, layers, strict=False) if layer is not None}
 
 
 def _own(node: Node, caches: Mapping[str, int]) -> int | None:

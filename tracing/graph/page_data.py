@@ -8,24 +8,38 @@ from typing import Any
 
 from tracing.graph.alignment import STATUSES, Pane, Row
 from tracing.graph.changes import ADDED
-from tracing.graph.document import GraphDoc, Node, Type, Value, references
+from tracing.graph.document import GraphDoc, Node, Type, Value
 from tracing.graph.escape import cut, one_line
+from tracing.graph.forms import Form
 from tracing.graph.interface import side_text
 from tracing.graph.node_layers import cache_layers, node_layers
 from tracing.graph.node_sites import node_sites
 from tracing.graph.reasons import Reasons
 from tracing.graph.sizes import nbytes
-from tracing.graph.text import printable, type_text, value_text
+from tracing.graph.text import arguments_format, format_of, printable, type_text
 from tracing.graph.view import short_op
 
 
 @dataclass(frozen=True)
 class Side:
-    """Of one graph of a pane, by node name: the row, the number that the row is written with, and the layer."""
+    """One graph of a pane.
+
+    Attributes:
+        rows, layers: the row and the layer of each node, by name.
+        forms, reads: the form of each node and the positions that it reads, by name.
+        row_at, mark_at: the row of each node and how other rows name it (`%3`), by position.
+    """
 
     rows: Mapping[str, int]
-    numbers: Mapping[str, str]
     layers: Mapping[str, int]
+    forms: Mapping[str, Form]
+    reads: Mapping[str, tuple[int, ...]]
+    row_at: list[int]
+    mark_at: list[str]
+
+    def operands(self, name: str) -> list[int]:
+        """The rows of the nodes that a node reads, in argument order."""
+        return [self.row_at[position] for position in self.reads[name]]
 
 
 class Table:
@@ -57,6 +71,7 @@ class PageData:
         self.reasons = reasons
         self.caches = cache_layers(reasons.sites)
         self.ops, self.types, self.sources = Table(), Table(), Table()
+        self.shapes: dict[Form, tuple[int, int, str]] = {}
         self.panes: list[dict[str, Any]] = []
 
     def add(self, pane: Pane, opens: Mapping[str, int]) -> tuple[Side, Side]:
@@ -74,32 +89,46 @@ class PageData:
 
     def sides(self, pane: Pane) -> tuple[Side, Side]:
         """Where the nodes of both graphs are. Matched nodes share row, number and, as names may differ, layer."""
-        before: tuple[dict[str, int], dict[str, str]] = {}, {}
-        after: tuple[dict[str, int], dict[str, str]] = {}, {}
+        before: dict[str, tuple[int, str]] = {}
+        after: dict[str, tuple[int, str]] = {}
         added = 0
         for index, row in enumerate(pane.rows):
-            number = f"{ADDED}{added}" if row.before is None else str(len(before[0]))
-            added += row.before is None
-            for (rows, numbers), node in ((before, row.before), (after, row.after)):
-                if node is not None:
-                    rows[node.name], numbers[node.name] = index, number
-        return Side(*before, self._layers(pane.before)), Side(*after, self._layers(pane.after))
+            if row.before is None:
+                place = index, f"%{ADDED}{added}"
+                added += 1
+            else:
+                place = before[row.before.name] = index, f"%{len(before)}"
+            if row.after is not None:
+                after[row.after.name] = place
+        return self._side(before, pane.before), self._side(after, pane.after)
 
-    def _layers(self, doc: GraphDoc | None) -> dict[str, int]:
-        return {} if doc is None else node_layers(doc, self.caches)
+    def _side(self, places: Mapping[str, tuple[int, str]], doc: GraphDoc | None) -> Side:
+        if doc is None:
+            return Side({}, {}, {}, {}, [], [])
+        names = [node.name for node in doc.nodes]
+        row_at = [places[name][0] for name in names]
+        return Side(
+            rows=dict(zip(names, row_at, strict=True)),
+            layers=node_layers(doc, self.caches),
+            forms=dict(zip(names, doc.forms.spread(lambda form: form), strict=True)),
+            reads=dict(zip(names, doc.forms.reads, strict=True)),
+            row_at=row_at,
+            mark_at=[places[name][1] for name in names],
+        )
 
     def _row(
         self, row: Row, before: Side, after: Side, sites: Mapping[str, int], opens: Mapping[str, int]
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {"s": STATUSES.index(row.status)}
+        found: dict[str, Any] = {"s": _STATUSES[row.status]}
         if row.before is not None:
             name = row.before.name
-            found["b"] = self._node(row.before, before)
             site = sites.get(name)
-            layer = before.layers.get(name) if site is None else self.reasons.sites[site].layer
-            found |= {"l": layer, "t": site, "r": cut(self.reasons.rules.get(name, "")) or None}
+            found["b"] = self._node(row.before, before)
+            found["l"] = before.layers.get(name) if site is None else self.reasons.sites[site].layer
+            found["t"] = site
+            found["r"] = cut(rule) if (rule := self.reasons.rules.get(name)) else None
         if row.after is not None:
-            node = self._node(row.after, after)
+            node = found.get("b") if self._as_before(row, before, after) else self._node(row.after, after)
             found["a"] = 1 if node == found.get("b") else node
             if row.before is None:
                 found["l"] = after.layers.get(row.after.name)
@@ -108,13 +137,29 @@ class PageData:
         found["p"] = _opened(row.before or row.after, opens)
         return {key: value for key, value in found.items() if value is not None}
 
+    def _as_before(self, row: Row, before: Side, after: Side) -> bool:
+        """Whether a node is written as before: its operands are in the same rows, which go by the same numbers."""
+        one, other = row.before, row.after
+        if one is None or other is None or one.name != other.name or one.source != other.source:
+            return False
+        alike = self._shape(before.forms[one.name]) == self._shape(after.forms[other.name])
+        return alike and before.operands(one.name) == after.operands(other.name)
+
     def _node(self, node: Node, side: Side) -> list[Any]:
-        operands = list(dict.fromkeys(side.rows[name] for name in references(node)))
-        found = [one_line(node.name), self._op(node), self._type(node.type), _arguments(node, side), operands]
-        if node.source is not None:
-            source = f"{node.source.at}: {node.source.code}"
-            found.append(self.sources.number(source, lambda: cut(source)))
+        op, type_number, arguments = self._shape(side.forms[node.name])
+        operands = list(dict.fromkeys(side.operands(node.name)))
+        filled = cut(arguments % tuple([side.mark_at[position] for position in side.reads[node.name]]))
+        found = [one_line(node.name), op, type_number, filled, operands]
+        source = node.source
+        if source is not None:
+            found.append(self.sources.number(source, lambda: cut(str(source))))
         return found
+
+    def _shape(self, form: Form) -> tuple[int, int, str]:
+        """The numbers of operator and type, and the format of the arguments, of the nodes of a form."""
+        if form not in self.shapes:
+            self.shapes[form] = self._op(form.node), self._type(form.node.type), _arguments(form.node)
+        return self.shapes[form]
 
     def _op(self, node: Node) -> int:
         target = node.target if node.op.startswith("call") else node.op
@@ -126,6 +171,7 @@ class PageData:
         return self.types.number(found, lambda: [cut(type_text(found)), nbytes(found)])
 
 
+_STATUSES = {status: number for number, status in enumerate(STATUSES)}
 _WORDS = {"placeholder": "input", "get_attr": "parameter"}
 
 
@@ -140,10 +186,9 @@ def _opened(node: Node | None, opens: Mapping[str, int]) -> int | None:
     return opens.get(node.target.removeprefix("module:"))
 
 
-def _arguments(node: Node, side: Side) -> str:
-    """`%3, [-1], dtype=torch.float32`; of an input or parameter its name."""
-    parts = [value_text(value, lambda name: f"%{side.numbers[name]}") for value in node.args]
-    parts += [f"{key}={value_text(value, lambda name: f'%{side.numbers[name]}')}" for key, value in node.kwargs]
+def _arguments(node: Node) -> str:
+    """The format of `%3, [-1], dtype=torch.float32`; of an input or parameter its name."""
+    parts = arguments_format(node)
     if node.op in ("placeholder", "get_attr"):
-        parts.insert(0, printable(node.target))
-    return cut(", ".join(parts))
+        parts.insert(0, format_of(printable(node.target)))
+    return ", ".join(parts)
