@@ -13,6 +13,7 @@ import torch
 from torch.fx import GraphModule, symbolic_trace
 
 from passes.errors import DeadkvError
+from tests.support.compilers import wait_until_gone
 from tests.support.nki import nki
 from tracing.backends import BackendRequest, get_backend, get_target, kernels
 from tracing.backends.command import neuronx_cc_command
@@ -147,16 +148,7 @@ def test_a_hang_ends_with_all_its_processes(compiler: Callable[..., None], out: 
         get_backend("neuronx-cc").run(request_for(out, timeout_s=3))
     assert time.monotonic() - start < 30
     assert (out / OUTPUT_LOG).read_text() == "started\n"
-    _wait_until_gone(int((out / "child").read_text()))
-
-
-def _wait_until_gone(process: int) -> None:
-    for _ in range(100):
-        state = Path(f"/proc/{process}/stat")
-        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail(f"process {process} is still running")
+    wait_until_gone(int((out / "child").read_text()))
 
 
 def test_an_interrupted_wait_leaves_no_process(compiler: Callable[..., None], out: Path) -> None:
@@ -168,7 +160,7 @@ def test_an_interrupted_wait_leaves_no_process(compiler: Callable[..., None], ou
 
     with pytest.raises(KeyboardInterrupt):
         get_backend("neuronx-cc").run(request_for(out, log=interrupt))
-    _wait_until_gone(int((out / "child").read_text()))
+    wait_until_gone(int((out / "child").read_text()))
 
 
 def test_a_compiler_that_cannot_be_started(compiler: Callable[..., None], out: Path, tmp_path: Path) -> None:

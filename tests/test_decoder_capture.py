@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -37,10 +37,6 @@ def fake_capture(decoder: Decoder) -> tuple[fx.GraphModule, dict[int, str]]:
     state = dict(decoder.named_parameters()) | dict(decoder.named_buffers())
     with FakeTensorMode(shape_env=ShapeEnv()) as mode:  # torch 2.9 traces regions under one only
         fakes = {name: torch.empty(t.shape, dtype=t.dtype, device="cpu") for name, t in state.items()}
-        fakes = {
-            name: nn.Parameter(fake, requires_grad=False) if isinstance(state[name], nn.Parameter) else fake
-            for name, fake in fakes.items()
-        }
         inputs = [torch.empty(t.shape, dtype=t.dtype, device="cpu") for t in decoder.example_inputs()]
     with mode, _reparametrize_module(decoder, fakes):
         return make_fx(lambda *args: decoder(*args))(*inputs), {id(fake): name for name, fake in fakes.items()}

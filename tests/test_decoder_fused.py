@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import pytest
 import torch
@@ -35,6 +36,19 @@ def make(variant: Variant = FUSED) -> FusedDecoder:
 
 def captured(decoder: Decoder, frontend: str) -> GraphModule:
     return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+
+
+@cache
+def graph_of(frontend: str) -> tuple[FusedDecoder, GraphModule]:
+    """A decoder and its graph, which are shared: `ready` gives the pools their first values again."""
+    fused = make()
+    return fused, captured(fused, frontend)
+
+
+def ready(frontend: str) -> tuple[FusedDecoder, GraphModule]:
+    fused, module = graph_of(frontend)
+    random_caches(fused, seed=1)
+    return fused, module
 
 
 def alone(fused: Decoder, variant: str) -> Decoder:
@@ -99,8 +113,8 @@ def test_pools_are_updated_by_the_outputs_after_the_tokens() -> None:
 
 @every_frontend
 def test_the_captured_graph_computes_what_the_decoder_does(frontend: str) -> None:
-    fused = make()
-    module, inputs = captured(fused, frontend), random_inputs(fused, 2, padded=False)
+    fused, module = ready(frontend)
+    inputs = random_inputs(fused, 2, padded=False)
     wanted = [output.clone() for output in fused(*inputs)]
     random_caches(fused, seed=1)
     for ours, expected in zip(module(*inputs), wanted, strict=True):
@@ -108,8 +122,8 @@ def test_the_captured_graph_computes_what_the_decoder_does(frontend: str) -> Non
 
 
 def test_the_hlo_computes_what_torch_does() -> None:
-    fused = make()
-    module, inputs = captured(fused, "make_fx"), random_inputs(fused, 2, padded=False)
+    fused, module = ready("make_fx")
+    inputs = random_inputs(fused, 2, padded=False)
     outputs = execute(module, inputs).outputs
     for ours, expected in zip(outputs, fused(*inputs), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
@@ -117,8 +131,7 @@ def test_the_hlo_computes_what_torch_does() -> None:
 
 @every_frontend
 def test_the_gathers_of_both_go_and_the_rest_is_the_edited_source(frontend: str) -> None:
-    fused = make()
-    module = captured(fused, frontend)
+    fused, module = ready(frontend)
     result = check_prune(module, random_inputs(fused, 2, padded=False))
     # The draft gathers its prefix for each of its steps, the target once.
     assert len(result.report.sites) == 2 * (TOKENS * fused.draft.config.layers + fused.config.layers)
@@ -133,8 +146,7 @@ def test_the_gathers_of_both_go_and_the_rest_is_the_edited_source(frontend: str)
 
 def test_plain_dead_code_elimination_takes_the_unchecked_proposal_too() -> None:
     """The last step of the draft is there for its cache entry: its logits are dead, and the pass leaves them alone."""
-    fused = make()
-    module = captured(fused, "make_fx")
+    _, module = ready("make_fx")
     pruned = check_prune(module, None).graph_module
     heads = [sum("lm_head" in str(n.target) for n in m.graph.nodes) for m in (module, pruned, after_plain_dce(module))]
     assert heads == [TOKENS + 1, TOKENS + 1, TOKENS]

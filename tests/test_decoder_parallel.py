@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -39,6 +40,12 @@ def make(ranks: int = 1, *, config: DecoderConfig = WIDE, device: str = "cpu", *
 
 def captured(decoder: Decoder, frontend: str) -> GraphModule:
     return capture(decoder, decoder.example_inputs(), frontend=frontend, aliases=decoder.aliases())
+
+
+@cache
+def rank_graph(ranks: int, frontend: str) -> GraphModule:
+    """Of a decoder without values; tests only read it."""
+    return captured(make(ranks, device="meta"), frontend)
 
 
 class Sum:
@@ -98,7 +105,7 @@ def test_the_ranks_together_compute_what_one_decoder_does(ranks: int, flags: dic
 @two_and_eight
 @every_frontend
 def test_each_layer_reduces_twice(frontend: str, ranks: int) -> None:
-    module = captured(make(ranks, device="meta"), frontend)
+    module = rank_graph(ranks, frontend)
     collectives = [node for node in module.graph.nodes if "all_reduce" in str(node.target)]
     assert [node.args[1:] for node in collectives] == [("sum", GROUP)] * 2 * WIDE.layers
     waits = [node for node in module.graph.nodes if "wait_tensor" in str(node.target)]
@@ -108,7 +115,7 @@ def test_each_layer_reduces_twice(frontend: str, ranks: int) -> None:
 @two_and_eight
 @every_frontend
 def test_a_rank_loses_its_gathers_and_keeps_its_collectives(frontend: str, ranks: int) -> None:
-    result = check_prune(captured(make(ranks, device="meta"), frontend), None)
+    result = check_prune(rank_graph(ranks, frontend), None)
     assert {site.status for site in result.report.sites} == {"pruned"}
     assert result.report.summary["gathers_after"] == 0
     twin = captured(make(ranks, device="meta", source_edit=True), frontend)
