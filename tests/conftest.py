@@ -20,10 +20,13 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+XLA_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+
 def pytest_configure() -> None:
     """One thread a process, as the workers share the cores; and XLA, whose programs run once here, optimizes little."""
     torch.set_num_threads(1)
-    os.environ.update(OMP_NUM_THREADS="1", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    os.environ.update(OMP_NUM_THREADS="1", JAX_DISABLE_MOST_OPTIMIZATIONS="1", XLA_FLAGS=XLA_FLAGS)
 
 
 @pytest.fixture(autouse=True, scope="session")
