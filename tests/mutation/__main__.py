@@ -17,8 +17,8 @@ from tests.mutation.mutants import Mutant, sample
 from tests.mutation.runner import Baseline, Choice, Mutation
 
 FILES = (
-    "removal.py frame_change.py surgery.py plan.py calls.py facts.py frames.py storage.py pins.py modules.py rewrites.py shrink.py "
-    "walks.py well_formed.py fake_runs.py "
+    "removal.py frame_change.py surgery.py plan.py calls.py facts.py frames.py storage.py pins.py modules.py "
+    "rewrites.py shrink.py walks.py well_formed.py fake_runs.py "
     "demand/*.py regions/*.py ops/effects.py ops/schema.py ops/signature.py ops/nki.py sites/*.py"
 ).split()
 TESTS = (

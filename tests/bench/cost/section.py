@@ -14,10 +14,11 @@ Rows = Mapping[str, Values]
 TEXT = """\
 The pass against the work that surrounds it, on the same graph in one process: the decoder of Llama-3.1-405B's geometry
 at 16, 80, 126 (the model's own) and 560 layers, whose gathers have no user, and chains of attention layers in which
-each gather is an operand that the attention op does not read. Times are the least of several runs with the garbage collector off; whatever edits
-gets a fresh copy, made outside the clock. `find, prove` is the analysis, `sever, sweep` the edit of the graph, `verify`
-the independent verifier. `pipeline` is all of it at once, with a copy of the graph, report and recompile; `files` the
-graphs, their diff and the reports that `deadkv compile` writes. A dash: not measured at that size.
+each gather is an operand that the attention op does not read. Times are the least of several runs with the garbage
+collector off; whatever edits gets a fresh copy, made outside the clock. `find, prove` is the analysis, `sever, sweep`
+the edit of the graph, `verify` the independent verifier. `pipeline` is all of it at once, with a copy of the graph,
+report and recompile; `files` the graphs, their diff and the reports that `deadkv compile` writes. A dash: not measured
+at that size.
 
 The pass looks only at what a site can reach: about one node in five of the decoder, three in four of the chains, which
 are its worst case. Each of these is looked up, followed and perhaps erased, and the call of a kernel is bound to its
