@@ -356,7 +356,8 @@ def test_all_processes_end_with_the_command(name: str, tmp_path: Path) -> None:
         assert parent_of(server) == process.pid and "libtorch" in Path(f"/proc/{server}/maps").read_text()
         process.send_signal(signal.Signals[name])
         _, error = process.communicate(timeout=120)
-    for number in (compiler, worker, server):
+    for number in (compiler, worker):
         wait_until_gone(number)
+    wait_until_gone(server, seconds=120)
     if name == "SIGTERM":
         assert error == "deadkv: stopped by SIGTERM before it was done\n" and list(made.iterdir()) == []

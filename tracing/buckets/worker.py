@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -96,7 +95,6 @@ def _serve(environment: Mapping[str, str], connection: Connection, number: int, 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     adopt_environment(environment)
     torch.set_num_threads(1)
-    gc.freeze()  # what is imported stays
     for bucket in _received(connection):
         connection.send(_compile(bucket, number, job, root))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
