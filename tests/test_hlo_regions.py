@@ -116,6 +116,23 @@ def test_a_subgraph_is_written_in_place_of_each_call(op: str) -> None:
     torch.testing.assert_close(output, X * graph.cache.detach() ** 2, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("by_position", "by_name"), [((), ("x", "y", "scale")), (("x",), ("y",)), ((), ("y", "x")), (("x", "y"), ())]
+)
+def test_a_submodule_may_be_given_its_inputs_by_name(by_position: tuple[str, ...], by_name: tuple[str, ...]) -> None:
+    inner = Graph()
+    x, y, scale = inner.placeholder("x"), inner.placeholder("y"), inner.placeholder("scale", default_value=2.0)
+    inner.output((inner.call_function(aten.sub.Tensor, (x, inner.call_function(aten.mul.Tensor, (y, scale)))),))
+    root = torch.nn.Module()
+    root.region = GraphModule(torch.nn.Module(), inner)
+    outer = Graph()
+    values = {"x": outer.placeholder("one"), "y": outer.placeholder("other"), "scale": 3.0}
+    args, kwargs = tuple(values[name] for name in by_position), {name: values[name] for name in by_name}
+    outer.output((outer.call_function(getitem, (outer.call_module("region", args, kwargs), 0)),))
+    expected = X - X.cos() * (3.0 if "scale" in by_name else 2.0)
+    torch.testing.assert_close(execute(GraphModule(root, outer), (X, X.cos())).outputs[0], expected)
+
+
 def test_a_constant_predicate_takes_one_branch() -> None:
     root = torch.nn.Module()
     for name, op in (("then", aten.sin.default), ("otherwise", aten.cos.default)):

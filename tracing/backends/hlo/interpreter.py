@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from passes.errors import DeadkvError
+from passes.regions.calls import bind_region
 from tracing.backends.hlo.arrays import Array, UnsupportedUseError
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.conversion import literal
@@ -60,7 +61,7 @@ class GraphLowering:
     def _call(self, node: Node) -> Any:
         try:
             if node.op == "call_module":
-                return self.call_graph(attrgetter(str(node.target))(self._gm), self._value(node.args))
+                return self._call_module(node)
             if (kernel := self.context.kernel(node.target)) is not None:
                 return self._kernel_node(node, kernel)
             args, kwargs = self._value(node.args), self._value(node.kwargs)
@@ -73,6 +74,14 @@ class GraphLowering:
             return LOWERINGS[node.target](*args, **kwargs)
         except UnsupportedUseError as error:
             raise DeadkvError(f"{node.target} (node {node.name}) cannot be written as HLO: {error}") from error
+
+    def _call_module(self, node: Node) -> Any:
+        """A nested graph, given its inputs by position, by name or by default."""
+        called = bind_region(node, self._gm)
+        if called is None and node.kwargs:
+            raise refusal(node)
+        operands = node.args if called is None else [operand.value for operand in called.operands]
+        return self.call_graph(attrgetter(str(node.target))(self._gm), self._value(operands))
 
     def _kernel_node(self, node: Node, kernel: Kernel) -> Any:
         bound = bind_operands(node.target, node.args, node.kwargs)
