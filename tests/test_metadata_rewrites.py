@@ -96,6 +96,21 @@ def test_an_assertion_goes_only_if_the_trace_proves_all_of_it(asserted: tuple[An
     assert goes or "does not prove" in site.reason
 
 
+@pytest.mark.parametrize(("size", "left"), [([12], []), ([11], ["view", "_assert_tensor_metadata"])])
+def test_an_assertion_of_what_only_the_site_used_goes_with_it_if_it_is_proven(size: list[int], left: list[str]) -> None:
+    """Otherwise it stays, and what it asserts something of; the site goes all the same."""
+
+    def use(build: GraphBuilder, x: Node, prior: Node) -> Node:
+        index = next(node for node in build.graph.nodes if node.target is aten.index_select.default).args[2]
+        untraced(build, aten._assert_tensor_metadata.default, index, size)
+        return x
+
+    result = PrunePrefixCache(policy="liveness")(graph_of(use))
+    assert result.report.sites[0].status == "pruned"
+    calls = [node for node in result.graph_module.graph.nodes if node.op == "call_function"]
+    assert [node.target._schema.name.removeprefix("aten::") for node in calls] == left
+
+
 @pytest.mark.parametrize("layout", [{"device": torch.device("meta")}, {"layout": torch.sparse_coo}])
 def test_an_assertion_of_another_device_or_layout_stays(layout: dict[str, Any]) -> None:
     def use(build: GraphBuilder, x: Node, prior: Node) -> Node:
