@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from passes.errors import DeadkvError
-from passes.ops.schema import Call
+from passes.ops.schema import Call, base_name
 from passes.ops.signature import signature
 
 Bound = Mapping[str, Any]
@@ -149,7 +149,11 @@ class Contracts:
 
     def may_know(self, op: str) -> bool:
         """Whether a call of the operator of that qualified name can have a contract."""
-        return op.removeprefix("function:") in self.by_op or op.rsplit("::", 1)[-1] in self.by_base_name
+        return op.removeprefix("function:") in self.by_op or base_name(op) in self.by_base_name
+
+    def may_say_something(self, op: str) -> bool:
+        """Whether the operator of that qualified name can have a contract, or is a registered marker."""
+        return self.may_know(op) or self.is_marker_name(op)
 
     def is_marker(self, call: Call | None) -> bool:
         """Whether `call` calls a registered marker."""

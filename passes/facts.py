@@ -206,7 +206,7 @@ class _PlainOperators(dict[OpOverload, _Plain | None]):
 
     def __missing__(self, overload: OpOverload) -> _Plain | None:
         found = plain_operator(overload)
-        if found is not None and (self._contracts.may_know(found.op) or self._contracts.is_marker_name(found.op)):
+        if found is not None and self._contracts.may_say_something(found.op):
             found = None
         known = self[overload] = None if found is None else _Plain(found, NodeFacts(found.op, PURE))
         return known
@@ -265,8 +265,7 @@ class _Collector:
 
 def _contract_effects(bound: BoundContract) -> Effects:
     call = bound.call
-    written = [name for name in call.bound if name in bound.writes] if bound.writes else []
-    writes = tuple(node for name in written for node in operand_nodes(call.bound[name]))
+    writes = tuple(node for name in call.bound if name in bound.writes for node in operand_nodes(call.bound[name]))
     shares = call.overload is None or signature(call.overload).returns_alias
     aliases = writes if call.kernel is not None else tuple(call.node.all_input_nodes) if shares else ()
     return Effects(lasting_effect(call), False, writes, aliases, keeps=call.kernel is None)

@@ -17,7 +17,7 @@ from torch.fx import Node
 
 from passes import metadata
 from passes.ops.names import GETATTR, GETITEM, SETITEM
-from passes.ops.schema import Call, operand_nodes
+from passes.ops.schema import Call, base_name, operand_nodes
 from passes.ops.signature import signature
 
 TRUSTED_NAMESPACES = frozenset({"aten", "python"})
@@ -183,7 +183,7 @@ def _aliased(call: Call) -> tuple[Node, ...]:
 @cache
 def _shared_names(overload: OpOverload) -> tuple[str, ...]:
     known = signature(overload)
-    name = known.op.rsplit("::", 1)[-1]
+    name = base_name(known.op)
     if known.returns_alias:
         return tuple(name for name, found in known.parameters.items() if found.is_alias)
     if name in _SILENT_ALIASES or (known.composite and name not in _FRESH_COMPOSITES):

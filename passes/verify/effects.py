@@ -14,13 +14,16 @@ from torch._ops import OpOverload
 from torch.fx import Node
 
 from passes.contracts import Contract, Contracts
-from passes.ops.schema import operand_nodes, resolve
+from passes.ops.schema import base_name, operand_nodes, resolve
 from passes.verify.nodes import operator_name
 from passes.verify.symbols import asserts_what_was_traced
 
 _PURE_NAMESPACES = frozenset({"aten"})
 _COLLECTIVES = frozenset("_c10d_functional _c10d_functional_autograd c10d_functional c10d _dtensor".split())
-_SILENT_WRITES = frozenset("batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm".split())
+_SILENT_EFFECTS = frozenset(
+    "batch_norm native_batch_norm cudnn_batch_norm miopen_batch_norm instance_norm _print".split()
+)
+_ASSERTIONS = ("_assert", "_functional_assert", "sym_constrain")
 _AUGMENTED = "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split()
 _IN_PLACE_OPERATORS = frozenset({operator.setitem, operator.delitem, *(getattr(operator, name) for name in _AUGMENTED)})
 _PURE_METHODS = frozenset(
@@ -58,10 +61,10 @@ def flaw_of(node: Node, contracts: Contracts) -> str | None:
 @cache
 def only_computes(overload: OpOverload) -> bool:
     """Whether each call of an operator of torch's own, whatever its arguments, does nothing but compute its value."""
-    name = str(overload._schema.name).rsplit("::", 1)[-1]
-    is_special = name in _SILENT_WRITES or name.startswith(("_assert", "_functional_assert", "sym_constrain", "_print"))
+    name = base_name(overload._schema.name)
+    is_special = name in _SILENT_EFFECTS or name.startswith(_ASSERTIONS)
     has_tag = any(tag in overload.tags for tag in (torch.Tag.inplace_view, torch.Tag.nondeterministic_seeded))
-    writes = any(found.alias_info is not None and found.alias_info.is_write for found in overload._schema.arguments)
+    writes = any(map(_is_written, overload._schema.arguments))
     return overload.namespace in _PURE_NAMESPACES and not (is_special or has_tag or writes)
 
 
@@ -72,9 +75,9 @@ def contract_of(node: Node, contracts: Contracts) -> Contract | None:
 
 def _schema_flaw(node: Node) -> str | None:
     name = operator_name(node)
-    if name.startswith(("_assert", "_functional_assert", "sym_constrain")) and not asserts_what_was_traced(node):
+    if name.startswith(_ASSERTIONS) and not asserts_what_was_traced(node):
         return "it asserts a condition that the trace does not prove"
-    if name in _SILENT_WRITES or name == "_print":
+    if name in _SILENT_EFFECTS:
         return "it has an effect that its schema does not show"
     for overload in schemas(node):
         if torch.Tag.inplace_view in overload.tags:
@@ -109,7 +112,12 @@ def _is_named(overload: OpOverload) -> bool:
 
 def _has_out(overload: OpOverload) -> bool:
     """Whether the overload writes a keyword argument, such as `add.out(..., *, out)`."""
-    return any(a.kwarg_only and a.alias_info is not None and a.alias_info.is_write for a in overload._schema.arguments)
+    return any(argument.kwarg_only and _is_written(argument) for argument in overload._schema.arguments)
+
+
+def _is_written(argument: Any) -> bool:
+    """Whether the schema marks an argument as written in place."""
+    return argument.alias_info is not None and bool(argument.alias_info.is_write)
 
 
 def _is_dunder(node: Node) -> bool:
@@ -133,7 +141,7 @@ def written(node: Node, contracts: Contracts) -> Iterator[Node]:
         yield from first_operand(node)
     for overload in schemas(node):
         for index, argument in enumerate(overload._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            if _is_written(argument):
                 given = node.kwargs.get(argument.name, node.args[index] if index < len(node.args) else None)
                 yield from operand_nodes(given)
 

@@ -7,12 +7,14 @@ from typing import Any
 from torch._ops import OpOverload
 from torch.fx import Node
 
+from passes.ops.schema import base_name
+
 
 def operator_name(node: Node) -> str:
     """Name of the operator, function or method that a call names, without namespace and overload: `permute`."""
     target: Any = node.target
     if isinstance(target, OpOverload):
-        return str(target._schema.name).rsplit("::", 1)[-1]
+        return base_name(target._schema.name)
     return str(target) if node.op == "call_method" else getattr(target, "__name__", "")
 
 

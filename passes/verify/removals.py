@@ -51,8 +51,7 @@ class Removals:
         if not isinstance(target, OpOverload):
             return False
         if target not in self._pure:
-            name = str(target._schema.name)
-            is_special = self._contracts.may_know(name) or self._contracts.is_marker_name(name)
+            is_special = self._contracts.may_say_something(target._schema.name)
             self._pure[target] = not is_special and only_computes(target)
         return self._pure[target]
 
