@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_hlo_oracle import Case, bools, case, check, floats, ints, run_lowerings
+from tests.support.lowering import Case, bools, case, check, floats, ints, run_lowerings
 from tracing.backends.hlo.ops import binary, unary
 
 aten = torch.ops.aten

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_hlo_oracle import bools, case, check, floats, ints, run_lowerings
+from tests.support.lowering import bools, case, check, floats, ints, run_lowerings
 from tracing.backends.hlo.arrays import UnsupportedUseError
 from tracing.backends.hlo.ops.indexing import LOWERINGS
 

@@ -9,7 +9,7 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from passes.errors import DeadkvError
-from tests.test_hlo_oracle import floats
+from tests.support.lowering import floats
 from tracing.backends.base import BackendRequest
 from tracing.backends.hlo.artefacts import lower_request
 from tracing.backends.hlo.context import LoweringContext

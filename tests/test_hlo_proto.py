@@ -9,7 +9,7 @@ import torch
 from jax.extend.backend import get_backend
 from jaxlib import _jax, xla_client
 
-from tests.test_hlo_oracle import floats
+from tests.support.lowering import floats
 from tracing.backends.base import BackendRequest
 from tracing.backends.hlo.artefacts import lower_request
 from tracing.backends.hlo.conversion import to_numpy

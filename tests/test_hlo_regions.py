@@ -12,7 +12,7 @@ from torch._higher_order_ops.while_loop import while_loop
 from torch.fx import Graph, GraphModule
 
 from passes.errors import DeadkvError
-from tests.test_hlo_oracle import floats
+from tests.support.lowering import floats
 from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.execute import execute
 from tracing.backends.hlo.lower import lower
