@@ -20,6 +20,7 @@ Array: TypeAlias = jax.Array
 Operand: TypeAlias = Array | Number
 
 _HALF = frozenset(np.dtype(to_xla(dtype)) for dtype in (torch.float16, torch.bfloat16))
+FLOAT16 = np.dtype(np.float16)
 FLOAT32 = np.dtype(np.float32)
 INT32 = np.dtype(np.int32)
 BOOL = np.dtype(np.bool_)
@@ -40,6 +41,8 @@ def full(shape: Sequence[int], value: Number, dtype: np.dtype[Any]) -> Array:
         value = int(value)
         if not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             raise UnsupportedUseError(f"{value} does not fit {dtype}, and 64-bit integers become 32-bit in HLO")
+    if dtype in _SATURATING:
+        value = min(max(float(value), -_SATURATING[dtype]), _SATURATING[dtype])
     with np.errstate(over="ignore"):
         return lax.full(tuple(shape), np.asarray(value).astype(dtype), dtype)
 
@@ -50,7 +53,24 @@ def zero(x: Array) -> Array:
 
 
 def cast(x: Array, dtype: np.dtype[Any] | None) -> Array:
-    return x if dtype is None or x.dtype == dtype else lax.convert_element_type(x, dtype)
+    """`x` in another type. XLA makes NaN of what float8_e4m3fn cannot hold, newer torch releases its largest value."""
+    if dtype is None or x.dtype == dtype:
+        return x
+    if (largest := _SATURATING.get(np.dtype(dtype))) is not None:
+        x = widen(x) if is_float(x) else lax.convert_element_type(x, FLOAT32)
+        x = lax.clamp(np.float32(-largest), cast(x, FLOAT32), np.float32(largest))
+    return lax.convert_element_type(x, dtype)
+
+
+def _saturating() -> dict[np.dtype[Any], float]:
+    """The float8 types whose overflow ends, in the installed torch, at the largest value, and that value."""
+    kinds = [getattr(torch, name) for name in dir(torch) if name.startswith("float8_e") and name != "float8_e8m0fnu"]
+    largest = {dtype: torch.finfo(dtype).max for dtype in kinds}
+    saturates = [dtype for dtype in kinds if torch.tensor(torch.inf).to(dtype).float().item() == largest[dtype]]
+    return {np.dtype(to_xla(dtype)): largest[dtype] for dtype in saturates}
+
+
+_SATURATING = _saturating()
 
 
 def cast_torch(x: Array, dtype: torch.dtype | None) -> Array:
