@@ -10,6 +10,7 @@ from jax import lax
 
 from tracing.backends.hlo.arrays import (
     BOOL,
+    FLOAT16,
     Array,
     Operand,
     as_array,
@@ -72,15 +73,28 @@ def _div(x: Operand, y: Operand, rounding_mode: str | None = None) -> Array:
     left, right = promote(x, y)
     if rounding_mode == "floor":
         return _floor_div(left, right)
-    return truncate(lax.div(left, right))
+    return cast(truncate(lax.div(widen(left), widen(right))), left.dtype)
 
 
 def _floor_div(x: Array, y: Array) -> Array:
     """Rounded after the remainder is taken off, so that a quotient just below an integer does not become it."""
+    if is_float(x):
+        return cast(_floor_div_floats(widen(x), widen(y)), x.dtype)
+    remainder = lax.rem(x, y)
+    return lax.sub(lax.div(lax.sub(x, remainder), y), cast(_opposite_sign(remainder, y), x.dtype))
+
+
+def _floor_div_floats(x: Array, y: Array) -> Array:
+    """c10/util/generic_math.h: a division by zero is the quotient itself, and a quotient of zero has its sign."""
     remainder = lax.rem(x, y)
     exact = lax.div(lax.sub(x, remainder), y)
-    whole = lax.round(exact, lax.RoundingMethod.TO_NEAREST_EVEN) if is_float(x) else exact
-    return lax.sub(whole, cast(_opposite_sign(remainder, y), x.dtype))
+    whole = lax.round(exact, lax.RoundingMethod.TO_NEAREST_EVEN)
+    floored = lax.sub(whole, cast(_opposite_sign(remainder, y), x.dtype))
+    quotient = lax.div(x, y)
+    signed_zero = lax.mul(zero(x), lax.select(lax.lt(quotient, zero(x)), full(x.shape, -1, x.dtype), quotient))
+    signed_zero = lax.select(lax.eq(quotient, zero(x)), quotient, signed_zero)
+    floored = lax.select(lax.eq(floored, zero(x)), signed_zero, floored)
+    return lax.select(lax.eq(y, zero(y)), quotient, floored)
 
 
 def _remainder(x: Array, y: Array) -> Array:
@@ -95,6 +109,13 @@ def _opposite_sign(remainder: Array, divisor: Array) -> Array:
 
 
 def _pow(x: Operand, y: Operand) -> Array:
+    """As torch: an exponent of 0.5 is a square root, which has no negative side, and -0.5 its reciprocal.
+
+    Not so for float16 (aten/src/ATen/native/cpu/PowKernel.cpp).
+    """
+    if isinstance(y, float) and abs(y) == 0.5 and not isinstance(x, (bool, int, float)) and x.dtype != FLOAT16:
+        (base,) = promote_to_float(x)
+        return cast((lax.sqrt if y > 0 else lax.rsqrt)(widen(base)), base.dtype)
     if isinstance(y, int) and not isinstance(y, bool) and not isinstance(x, (bool, int, float)):
         power = as_array(x, result_dtype(x, y))
         return cast(lax.integer_pow(widen(power), y), power.dtype)
@@ -103,9 +124,19 @@ def _pow(x: Operand, y: Operand) -> Array:
 
 
 def _int_pow(base: Array, exponent: Array) -> Array:
-    """Square and multiply over the 31 bits of a non-negative exponent."""
+    """A negative power is 0 but for 1 and -1 (aten/src/ATen/native/Pow.h), whose powers go by the lowest bit."""
+    if base.dtype.kind == "u":
+        return _natural_pow(base, exponent)
+    one, parity = full(base.shape, 1, base.dtype), lax.bitwise_and(exponent, full(base.shape, 1, base.dtype))
+    is_unit = lax.eq(lax.abs(base), one)
+    inverse = lax.select(is_unit, _natural_pow(base, parity), zero(base))
+    return lax.select(lax.lt(exponent, zero(exponent)), inverse, _natural_pow(base, exponent))
+
+
+def _natural_pow(base: Array, exponent: Array) -> Array:
+    """Square and multiply over the bits of a non-negative exponent."""
     result, one = full(base.shape, 1, base.dtype), full(base.shape, 1, base.dtype)
-    for bit in range(31):
+    for bit in range(8 * base.dtype.itemsize - 1):
         odd = truth(lax.bitwise_and(lax.shift_right_logical(exponent, full(base.shape, bit, base.dtype)), one))
         result, base = lax.select(odd, lax.mul(result, base), result), lax.mul(base, base)
     return result
@@ -119,6 +150,11 @@ def _clamp(x: Array, low: Operand | None = None, high: Operand | None = None) ->
     if low is not None:
         value = lax.max(*broadcast(value, as_array(low, dtype)))
     return value if high is None else lax.min(*broadcast(value, as_array(high, dtype)))
+
+
+def _hardtanh(x: Array, low: Number = -1, high: Number = 1) -> Array:
+    """The bounds are taken to the input's type, which is the result's."""
+    return _clamp(x, *((low, high) if is_float(x) else (int(low), int(high))))
 
 
 def _where(condition: Array, x: Operand, y: Operand) -> Array:
@@ -175,7 +211,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.clamp_min.Tensor: _clamp,
     aten.clamp_max.default: lambda x, high: _clamp(x, None, high),
     aten.clamp_max.Tensor: lambda x, high: _clamp(x, None, high),
-    aten.hardtanh.default: lambda x, low=-1, high=1: _clamp(x, low, high),
+    aten.hardtanh.default: _hardtanh,
     aten.where.self: _where,
     aten.where.ScalarSelf: _where,
     aten.where.ScalarOther: _where,

@@ -52,7 +52,12 @@ def _arange_to(end: Number, **options: Any) -> Array:
 
 
 def _arange(start: Number, end: Number, step: Number = 1, *, dtype: torch.dtype | None = None, **_: Any) -> Array:
-    """start + step * i. Fractional steps are computed in float32, whole ones in the result's type."""
+    """start + step * i. Fractional steps are computed in float32, whole ones in the result's type.
+
+    Where int64 is asked for, torch drops the fractions of the bounds first (RangeFactories.cpp).
+    """
+    if dtype is torch.int64:
+        start, end, step = int(start), int(end), int(step)
     whole = all(isinstance(number, int) for number in (start, end, step))
     element = to_xla(dtype or (torch.int64 if whole else torch.float32))
     length = max(math.ceil((end - start) / step), 0)

@@ -2,13 +2,13 @@
 
 Where torch raises an IndexError, a compiled graph cannot: a read through an index out of range is clamped to the
 nearest valid one, and a write through it is dropped. That is what XLA's gather and scatter do, so a -1 in a block table
-reads block 0. Ops that index as Python does (`index`, `index_put`) count a negative index from the end first, as torch
-does; `index_select`, `gather`, `embedding`, `scatter` and `index_copy` do not.
+reads block 0. `index`, `index_put` and `index_fill` count a negative index from the end first, as torch does;
+`index_select`, `gather`, `embedding`, `scatter`, `index_copy` and `index_add` do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,9 +93,17 @@ def _gather(x: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> A
     return _read(x, _pointwise(x, dim, index), 0)
 
 
+def _scatter_sum(x: Array, *args: Any, **kwargs: Any) -> Array:
+    """`lax.scatter_add`. Truth values add up to whether one of them is true."""
+    return lax.scatter_max(x, *args, **kwargs) if x.dtype == BOOL else lax.scatter_add(x, *args, **kwargs)
+
+
 def _scatter(scatter: Callable[..., Array]) -> Callable[..., Array]:
     def lowered(x: Array, dim: int, index: Array, source: Array | Number) -> Array:
         values = as_array(source, x.dtype)
+        if x.ndim == 0:
+            rows = lax.reshape(index, (index.size,))
+            return lax.reshape(lowered(lax.reshape(x, (1,)), 0, rows, expand(values, rows.shape)), ())
         if values.ndim:
             values = lax.slice(values, (0,) * values.ndim, index.shape)
         return _write(x, _pointwise(x, dim, index), values, 0, scatter)
@@ -103,7 +111,16 @@ def _scatter(scatter: Callable[..., Array]) -> Callable[..., Array]:
     return lowered
 
 
-_REDUCTIONS = {"sum": lax.scatter_add, "prod": lax.scatter_mul, "amax": lax.scatter_max, "amin": lax.scatter_min}
+def _scatter_product(x: Array, *args: Any, **kwargs: Any) -> Array:
+    return lax.scatter_min(x, *args, **kwargs) if x.dtype == BOOL else lax.scatter_mul(x, *args, **kwargs)
+
+
+_REDUCTIONS: Mapping[str, Callable[..., Array]] = {
+    "sum": _scatter_sum,
+    "prod": _scatter_product,
+    "amax": lax.scatter_max,
+    "amin": lax.scatter_min,
+}
 
 
 def _scatter_reduce(
@@ -136,27 +153,35 @@ def _index(x: Array, indices: Sequence[Array | None]) -> Array:
 
 def _index_put(x: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False) -> Array:
     given, position = _advanced(x, indices)
-    return _write(x, given, values, position, lax.scatter_add if accumulate else lax.scatter)
+    return _write(x, given, values, position, _scatter_sum if accumulate else lax.scatter)
 
 
-def _along(x: Array, dim: int, index: Array) -> tuple[dict[int, Array], int]:
-    axis = dimension(dim, x.ndim)
-    return {axis: lax.reshape(index, (index.size,))}, axis
+def _rows(write: Callable[..., Array]) -> Callable[..., Array]:
+    """An op that writes whole slices of `x` along `dim`. A scalar is a vector of one."""
+
+    def lowered(x: Array, dim: int, index: Array, source: Array | Number, **options: Any) -> Array:
+        values = as_array(source, x.dtype)
+        if x.ndim == 0:
+            values = lax.reshape(values, (1,)) if values.ndim == 0 and index.ndim else values
+            return lax.reshape(lowered(lax.reshape(x, (1,)), 0, index, values, **options), ())
+        return write(x, dimension(dim, x.ndim), lax.reshape(index, (index.size,)), values, **options)
+
+    return lowered
 
 
-def _index_copy(x: Array, dim: int, index: Array, source: Array) -> Array:
-    indices, axis = _along(x, dim, index)
-    return _write(x, indices, source, axis, lax.scatter)
+def _index_copy(x: Array, axis: int, index: Array, source: Array) -> Array:
+    return _write(x, {axis: index}, source, axis, lax.scatter)
 
 
-def _index_add(x: Array, dim: int, index: Array, source: Array, *, alpha: Number = 1) -> Array:
-    indices, axis = _along(x, dim, index)
-    return _write(x, indices, lax.mul(source, full(source.shape, alpha, source.dtype)), axis, lax.scatter_add)
+def _index_add(x: Array, axis: int, index: Array, source: Array, *, alpha: Number = 1) -> Array:
+    scaled = source if alpha == 1 or x.dtype == BOOL else lax.mul(source, full(source.shape, alpha, source.dtype))
+    return _write(x, {axis: index}, scaled, axis, _scatter_sum)
 
 
-def _index_fill(x: Array, dim: int, index: Array, value: Array | Number) -> Array:
-    indices, axis = _along(x, dim, index)
-    return _write(x, indices, as_array(value, x.dtype), axis, lax.scatter)
+def _index_fill(x: Array, axis: int, index: Array, value: Array) -> Array:
+    """Negative indices count from the end here, unlike in `index_copy` and `index_add`, which torch refuses."""
+    value = lax.reshape(value, ()) if value.ndim else value
+    return _write(x, {axis: _wrapped(index, x.shape[axis])}, value, axis, lax.scatter)
 
 
 def _select_scatter(x: Array, source: Array, dim: int, index: int) -> Array:
@@ -190,13 +215,13 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten._unsafe_index.Tensor: _index,
     aten.index_put.default: _index_put,
     aten._unsafe_index_put.default: _index_put,
-    aten.index_copy.default: _index_copy,
-    aten.index_add.default: _index_add,
-    aten.index_fill.int_Scalar: _index_fill,
-    aten.index_fill.int_Tensor: _index_fill,
+    aten.index_copy.default: _rows(_index_copy),
+    aten.index_add.default: _rows(_index_add),
+    aten.index_fill.int_Scalar: _rows(_index_fill),
+    aten.index_fill.int_Tensor: _rows(_index_fill),
     aten.scatter.src: _scatter(lax.scatter),
     aten.scatter.value: _scatter(lax.scatter),
-    aten.scatter_add.default: _scatter(lax.scatter_add),
+    aten.scatter_add.default: _scatter(_scatter_sum),
     aten.scatter_reduce.two: _scatter_reduce,
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,

@@ -46,7 +46,10 @@ def _log_softmax(x: Array, dim: int, half_to_float: bool = False) -> Array:
 def _layer_norm(
     x: Array, normalized_shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """The normalized value, and the mean and reciprocal deviation of each row."""
+    """The normalized value, and the mean and reciprocal deviation of each row.
+
+    Both are in the input's type unless the parameters are float32 (aten/src/ATen/native/cpu/mixed_data_type.h).
+    """
     dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     value = widen(x)
     variance, mean = var_mean(value, dims, 0, True)
@@ -55,7 +58,9 @@ def _layer_norm(
     for operand, combine in ((weight, lax.mul), (bias, lax.add)):
         if operand is not None:
             normal = combine(normal, expand(cast(operand, value.dtype), value.shape))
-    return cast(normal, x.dtype), mean, deviation
+    is_mixed = any(operand is not None and operand.dtype == FLOAT32 for operand in (weight, bias))
+    statistics = FLOAT32 if is_mixed else x.dtype
+    return cast(normal, x.dtype), cast(mean, statistics), cast(deviation, statistics)
 
 
 LOWERINGS: dict[Any, Callable[..., Any]] = {

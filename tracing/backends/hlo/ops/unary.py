@@ -46,6 +46,8 @@ def _abs(x: Array) -> Array:
 
 def _sign(x: Array) -> Array:
     """NaN has the sign 0, as in torch."""
+    if x.dtype == BOOL:
+        return x
     return lax.select(lax.ne(x, x), zero(x), lax.sign(x)) if is_float(x) else lax.sign(x)
 
 
@@ -134,7 +136,6 @@ _UNARY = {
 }
 _FLOAT_UNARY = {
     aten.exp: lax.exp,
-    aten.exp2: lax.exp2,
     aten.expm1: lax.expm1,
     aten.log: lax.log,
     aten.log1p: lax.log1p,
@@ -157,6 +158,7 @@ _FLOAT_UNARY = {
     aten.reciprocal: _reciprocal,
 }
 _WIDE_UNARY = {
+    aten.exp2: lax.exp2,
     aten.log2: _log2,
     aten.log10: _log10,
     aten.gelu: _gelu,
