@@ -4,6 +4,7 @@
 # make fuzz    20,000 random graphs; GRAPHS=100000 SEED=7 for more and for others (`make test` takes 1,000)
 # make mutation mutants of passes/, and the tests that kill them; FILES="passes/plan.py" SAMPLE=99 SEED=7
 # make bench   measures everything that docs/benchmarks.md says, and writes it (30 minutes); FRESH=--fresh measures again
+# make hlo-oracle  every lowering against torch on all of OpInfo's samples and on edge values (minutes)
 # make golden  rewrite the golden files (then read the diff)
 # make torch29 the tests on torch 2.9.1 with torch_xla 2.9.0, the versions of Neuron SDK 2.29 (several GB)
 
@@ -18,7 +19,7 @@ BENCHMARKS ?=
 FRESH ?=
 SAMPLE ?= 12
 
-.PHONY: demo test lint fuzz mutation bench golden torch29 clean
+.PHONY: demo test lint fuzz mutation bench hlo-oracle golden torch29 clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +47,9 @@ $(VENV)/.bench: $(VENV)/.installed
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.bench $(BENCHMARKS) $(FRESH)
+
+hlo-oracle: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hlo_oracle
 
 golden: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/test_goldens.py --snapshot-update
