@@ -16,6 +16,7 @@ from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.conversion import to_numpy, to_tensor
 from tracing.backends.hlo.dtypes import to_torch
 from tracing.backends.hlo.program import Program, load_program
+from tracing.backends.hlo.shared_memory import refuse_shared_writes
 from tracing.backends.targets import get_target
 
 
@@ -32,6 +33,7 @@ def run_graph(
     values = _values(program, {**program.entries, **parameters})
     with jax.enable_x64(False), jax.default_device(jax.devices("cpu")[0]):
         outputs, written = _compiled(program, list(values), context)(*values.values())
+    refuse_shared_writes({**program.inputs, **program.entries}, written)
     return _outputs(outputs, program), _written(written, program)
 
 

@@ -17,6 +17,7 @@ from tracing.backends.hlo.context import LoweringContext
 from tracing.backends.hlo.dtypes import to_xla
 from tracing.backends.hlo.program import Program
 from tracing.backends.hlo.proto import canonical_module
+from tracing.backends.hlo.shared_memory import refuse_shared_writes
 
 MODULE_NAME = "token_generation"
 _PLATFORM = ("cpu",)
@@ -52,7 +53,8 @@ def lower(
 
     `entries` holds at least the program's own. `aliases` gives the index of the output that holds the new value of an
     input or entry; a tensor that the graph writes without being listed there gets an extra output at the end, in order
-    of name, and an alias to it. Weights stay parameters. Raises DeadkvError for an alias that does not fit.
+    of name, and an alias to it. Weights stay parameters. Raises DeadkvError for an alias that does not fit, and for a
+    written tensor that shares memory with another one.
     """
     tensors = {**program.inputs, **entries}
 
@@ -68,6 +70,7 @@ def lower(
         results = [*outputs, *(written[name] for name in sorted(written))]
         parameters = tuple(_parameter(i, name, tensors[name], program, pairs) for i, name in enumerate(tensors))
         _check_aliases(pairs, parameters, results)
+        refuse_shared_writes(tensors, pairs)
         lowered = traced.lower(lowering_platforms=_PLATFORM)
         _mark_aliases(lowered.compiler_ir("stablehlo"), parameters)
         hlo = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()

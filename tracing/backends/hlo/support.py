@@ -22,6 +22,12 @@ def unsupported_node(gm: GraphModule, context: LoweringContext) -> Node | None:
 
 
 def refusal(node: Node) -> DeadkvError:
+    """Why a node that is left after functionalization cannot be lowered. Writes are left in nested graphs only."""
+    if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
+        return DeadkvError(
+            f"{node.target} (node {node.name}) writes, inside a nested graph (cond, loop), a tensor from outside it, "
+            "which HLO cannot: return the new value from the nested graph, and write it outside"
+        )
     return DeadkvError(
         f"{node.target} (node {node.name}) has no HLO lowering: decompose it, or choose a backend that knows it"
     )
